@@ -83,7 +83,8 @@ class EventWatch(PipelineWait):
             heartbeat=_ENDLESS,
             may_be_missing=True,
         )
-        super().__init__(plan, now=now, rules=_WatchRules, messages=_WatchMessages(plan, rule.goal))
+        super().__init__(plan, now=now)
+        self._messages = _WatchMessages(plan, rule.goal)
         self.rule = rule
         self.memory = memory or EventMemory()
         self._follows_name = not pipeline.pipeline_id
@@ -92,6 +93,9 @@ class EventWatch(PipelineWait):
             self._age = CheckpointAge(max_age_seconds=rule.max_checkpoint_age.total_seconds())
         self._is_unreadable = False
         self._events: list[dict[str, Any]] = []
+
+    def _new_rules(self) -> WaitRules:
+        return _WatchRules(self.plan, self._p)
 
     @property
     def may_be_replaced(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wa
 from airflow_provider_arroyo.monitoring.progress import EarlierWait, Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
-from airflow_provider_arroyo.monitoring.rules import WaitRules, rules_of
+from airflow_provider_arroyo.monitoring.rules import ConditionRules, WaitRules
 from airflow_provider_arroyo.monitoring.transitions import with_transition
 
 RESTARTED_SECONDS = 1.0
@@ -38,19 +38,21 @@ class WaitMemory:
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
         earlier: EarlierWait | None = None,
-        rules: Callable[[WaitPlan, Progress], WaitRules] = rules_of,
-        messages: Messages | None = None,
     ) -> None:
         self.plan = plan
-        self._messages = messages or Messages(plan, is_repeated=earlier is not None)
+        self._messages = Messages(plan, is_repeated=earlier is not None)
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
+        self._earlier = earlier
         if earlier is not None:
             self._p.recall(earlier)
-        self._earlier = earlier
-        self._rules_of = rules
-        self._rules = rules(plan, self._p)
+        self._rules = self._new_rules()
+
+    def _new_rules(self) -> WaitRules:
+        """Return the rules of the plan."""
+        kind = WaitRules if self.plan.condition is None else ConditionRules
+        return kind(self.plan, self._p)
 
     @property
     def job(self) -> Job | None:
@@ -89,7 +91,7 @@ class WaitMemory:
         """Record which pipeline was found for the name."""
         self.plan = replace(self.plan, pipeline=pipeline)
         self._messages.found(self.plan)
-        self._rules = self._rules_of(self.plan, self._p)
+        self._rules = self._new_rules()
         self._p.missing_since = None
 
     def find_again(self) -> None:

@@ -166,26 +166,22 @@ class Messages:
         what = "Polls succeed again" if _is_own_failure(error) else "Arroyo reachable again"
         self._add(f"{what} after {duration(seconds)}: {self._name}")
 
-    def still(self, progress: Progress, unreachable_seconds: float | None, now: float) -> None:
+    def still(self, progress: Progress, now: float, *, is_outage: bool) -> None:
         """The wait continues without a change."""
-        goal, job, is_jobless = self._goal(now), progress.job, progress.jobless_since is not None
-        seconds = now - (progress.state_since if progress.jobless_since is None else progress.jobless_since)
-        if unreachable_seconds is not None:
-            after = duration(unreachable_seconds)
+        goal, job = self._goal(now), progress.job
+        if is_outage:
+            after = duration(now - (progress.outage_since or now))
             what = "Polls still fail" if _is_own_failure(progress.last_error) else "Arroyo still unreachable"
             self._add(f"{what} after {after}: {self._name}; {goal}", logging.WARNING)
         elif job is None:
             self._add(f"No job yet: {self._name}; {goal}")
         else:
-            what = (
-                f"no job after {duration(seconds)}"
-                if is_jobless
-                else f"{job.state} after {duration(seconds)}"
-            )
+            since, state, was = progress.state_since, job.state, ""
+            if progress.jobless_since is not None:
+                since, state, was = progress.jobless_since, "no job", "was "
             seen = f"; it {progress.finding.seen}" if progress.finding.seen else ""
-            self._add(
-                f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{run_of(job)}); {goal}{seen}"
-            )
+            after = f"{state} after {duration(now - since)}"
+            self._add(f"Still {after}: {self._name} ({was}{run_of(job)}); {goal}{seen}")
 
 
 def _is_own_failure(error: ArroyoError | None) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from airflow_provider_arroyo.client.checks import check_duration, check_number
 from airflow_provider_arroyo.client.enums import JobState
@@ -39,7 +39,7 @@ _NEAR_SECONDS = 30.0
 _MOST: Mapping[str, float] = {MetricName.BACKPRESSURE: 1.0}
 """The highest possible value of a metric; the lowest is 0."""
 
-_ALWAYS_0 = {
+_ALWAYS_0: Mapping[str, Mapping[str, str]] = {
     Operators.SOURCES: {
         MetricName.MESSAGES_RECV: MetricName.MESSAGES_SENT,
         MetricName.BYTES_RECV: MetricName.BYTES_SENT,
@@ -83,11 +83,6 @@ class _Memory(JsonValue):
     newest_micros: int | None = None
     fresh_at: float = 0.0
     held_since_micros: int | None = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the bound was crossed."""
-        return self.held_since_micros is not None
 
     @classmethod
     def of(cls, finding: Finding) -> Self | None:
@@ -147,7 +142,7 @@ class MetricCondition(Condition):
             raise ValueError(f"exactly one of above and below must be given, got {given}")
         argument = "below" if self.above is None else "above"
         check_bound(getattr(self, argument), argument, self.metric)
-        if instead := _ALWAYS_0.get(cast("Operators", self.operator), {}).get(self.metric):
+        if instead := _ALWAYS_0.get(self.operator, {}).get(self.metric):
             raise ValueError(
                 f"metric: {self.metric} of the {self.operator} is always 0, since Arroyo measures what passes "
                 f"between operators; they show {instead}"
@@ -184,21 +179,15 @@ class MetricCondition(Condition):
         """
         known = _Memory.of(before)
         operators = find_operators(self.operator, graph()) if known is None else known.operators
-        found = rounds(
-            metrics, operators, metric=self.metric, measure=self.measure, aggregation=self._aggregation
-        )
+        usual = Aggregation.WORST if self.metric == MetricName.BACKPRESSURE else Aggregation.SUM
+        aggregation = self.aggregation or usual
+        found = rounds(metrics, operators, metric=self.metric, measure=self.measure, aggregation=aggregation)
         return Measured(operators, found)
 
     # -- the decision --------------------------------------------------------------------------------------------
 
     def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
-        """Return the finding after the metrics were read, see :meth:`.Condition.check`.
-
-        :param before: the finding before the reading.
-        :param job: the job when the reading was requested.
-        :param reading: its value is a :class:`Measured`.
-        :param now: when it was received, seconds since the epoch by the waiter's clock.
-        """
+        """Return the finding after a :class:`Measured` was read, see :meth:`.Condition.check`."""
         measured: Measured = reading.value
         if job.state != JobState.RUNNING or not job.running_desired:
             # Any values are from an earlier run, or nothing is measured yet.
@@ -218,14 +207,18 @@ class MetricCondition(Condition):
             fresh_at=known.fresh_at if is_near and at == known.newest_micros else now,
             held_since_micros=since,
         )
+        is_held, was_held = since is not None, known.held_since_micros is not None
         held_seconds = 0.0 if since is None or at is None else (at - since) / 1e6
-        is_long_enough = since is not None and held_seconds >= self.stable_for.total_seconds()
+        is_long_enough = is_held and held_seconds >= self.stable_for.total_seconds()
         old_seconds = now - memory.fresh_at
-        facts = self._facts(newest, held_seconds) if newest and is_long_enough and is_live else None
+        facts = (
+            {"metric": self._facts(newest, held_seconds)} if newest and is_long_enough and is_live else None
+        )
+        crossed = self._bound if is_held else f"no longer {self._bound}"
         return Finding(
             facts=facts,
-            seen=self._seen(newest, held_seconds, old_seconds, is_held=memory.is_held),
-            news=None if memory.is_held == known.is_held or facts else self._crossed(is_held=memory.is_held),
+            seen=self._seen(newest, held_seconds, old_seconds, is_held=is_held),
+            news=None if is_held == was_held or facts else crossed,
             memory=memory.to_dict(),
             is_unsettled=is_long_enough and not is_live and old_seconds <= HOLE_SECONDS,
         )
@@ -252,18 +245,9 @@ class MetricCondition(Condition):
     # -- in words ------------------------------------------------------------------------------------------------
 
     @property
-    def _aggregation(self) -> Aggregation:
-        return self.aggregation or (
-            Aggregation.WORST if self.metric == MetricName.BACKPRESSURE else Aggregation.SUM
-        )
-
-    @property
     def _bound(self) -> str:
-        return (
-            f"above {self._shown(self.above)}"
-            if self.above is not None
-            else f"below {self._shown(self.below)}"
-        )
+        side, bound = ("below", self.below) if self.above is None else ("above", self.above)
+        return f"{side} {self._shown(bound)}"
 
     @property
     def _name(self) -> str:
@@ -272,23 +256,16 @@ class MetricCondition(Condition):
 
     @property
     def _where(self) -> str:
-        which = {
-            Operators.SOURCES: "its sources",
-            Operators.SINKS: "its sinks",
-            Operators.ALL: "all operators",
-        }
-        operator = which.get(Operators(self.operator)) if self.operator in set(Operators) else None
+        several = {"sources": "its sources", "sinks": "its sinks", "all": "all operators"}
+        operator = several.get(self.operator, f"operator {shorten(self.operator, 80)!r}")
         worst = "the worst subtask of " if self.aggregation == Aggregation.WORST else ""
-        return f"at {worst}{operator or f'operator {shorten(self.operator, 80)!r}'}"
+        return f"at {worst}{operator}"
 
     def _shown(self, value: float | None) -> str:
         if value is None:
             return "no value"
         number = f"{value:.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
         return number if self.metric == MetricName.BACKPRESSURE else f"{number}/s"
-
-    def _crossed(self, *, is_held: bool) -> str:
-        return self._bound if is_held else f"no longer {self._bound}"
 
     def _seen(self, newest: Round | None, held_seconds: float, old_seconds: float, *, is_held: bool) -> str:
         if newest is None:
@@ -298,11 +275,10 @@ class MetricCondition(Condition):
         return f"last showed {self._name} {self._shown(newest.value)} {self._where}{held}{old}"
 
     def _facts(self, newest: Round, held_seconds: float) -> dict[str, Any]:
-        values = {
+        return {
             "name": str(self.metric),
             "operator": self.operator,
             "value": newest.value,
             "time_micros": newest.at_micros,
             "held_seconds": held_seconds,
         }
-        return {"metric": values}

@@ -112,6 +112,11 @@ class WaitRules:
         """Return the time from which a state without new checkpoints is certain to bring none."""
         return self.progress.state_since + SETTLES_SECONDS
 
+    def is_as_before(self, job: Job) -> bool:
+        """Return whether a job is still as it was before the change."""
+        baseline = self.plan.baseline
+        return baseline is not None and not self.is_fresh(job) and job.state == baseline.state
+
     def is_stale(self, job: Job, now: float) -> bool:
         """Return whether this may be the state before the change."""
         return not self.is_fresh(job) and now < self._counts_at(job)
@@ -303,12 +308,3 @@ class ConditionRules(WaitRules):
         """Return whether the condition was checked after the current state had settled."""
         p = self.progress
         return p.details_error is None and p.details_at is not None and p.details_at >= self.settled_at()
-
-
-def rules_of(plan: WaitPlan, progress: Progress) -> WaitRules:
-    """Return the rules of a wait.
-
-    :param plan: the goal and the limits.
-    :param progress: the memory of the wait.
-    """
-    return WaitRules(plan, progress) if plan.condition is None else ConditionRules(plan, progress)

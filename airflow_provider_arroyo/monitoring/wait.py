@@ -21,15 +21,12 @@ What it knows about Arroyo beyond the names of the states (all seen on real serv
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail, Reading
 from airflow_provider_arroyo.monitoring.memory import WaitMemory
 from airflow_provider_arroyo.monitoring.messages import unreadable
-from airflow_provider_arroyo.monitoring.report import report, unreachable_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import OLD_SECONDS
 
@@ -52,8 +49,6 @@ class PipelineWait(WaitMemory):
     :param has_responded: whether Arroyo itself has responded in this task, if that is not in the progress.
     :param earlier: the result of :meth:`for_later` in an earlier wait of the same task, as far as known; default
         None, there was none. It logged the state, so the first state that this wait sees is logged at DEBUG.
-    :param rules: makes the rules; default those of the plan.
-    :param messages: collects the log lines; default those of a wait.
     """
 
     _over: WaitResult | None = None
@@ -289,18 +284,57 @@ class PipelineWait(WaitMemory):
             return self._result(outcome, now)
         if now >= p.logged_at + plan.heartbeat.total_seconds():
             # A few failures that were not logged as an outage may still pass.
-            unreachable = unreachable_seconds(p, now) if self._is_announced else None
-            if p.missing_since is not None and unreachable is None:
+            is_outage = self._is_announced and p.outage_since is not None
+            if p.missing_since is not None and not is_outage:
                 self._messages.missing(now, now - p.missing_since)
             else:
-                self._messages.still(p, unreachable, now)
+                self._messages.still(p, now, is_outage=is_outage)
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
 
     def _result(self, outcome: Outcome, now: float, argument: str | None = None) -> WaitResult:
-        result = report(self.plan, self._p, self._rules, outcome, now, argument)
-        if outcome is Outcome.DELETED and result.job is None and self._earlier is not None:
-            result = replace(result, job=self._earlier.job)
+        """Return the status of the wait.
+
+        :param outcome: its status or outcome.
+        :param now: seconds since the epoch.
+        :param argument: name of the argument that ended it; default that of the plan.
+        """
+        p, plan, rules, job = self._p, self.plan, self._rules, self._p.job
+        is_unchanged = job is not None and p.jobless_since is None and rules.is_as_before(job)
+        if outcome is Outcome.DELETED and job is None and self._earlier is not None:
+            job = self._earlier.job
+        result = WaitResult(
+            outcome=outcome,
+            target_states=tuple(sorted(plan.target_states)),
+            goal=plan.goal,
+            facts=p.finding.facts or {},
+            seen=p.finding.seen,
+            advice="" if plan.condition is None else plan.condition.advice,
+            is_unsettled=rules.is_unsettled(),
+            job=job,
+            reached_at=now if outcome is Outcome.REACHED else None,
+            waited_seconds=now - p.started_at,
+            state_seconds=now - p.state_since if p.job else 0.0,
+            restarts=p.restarts,
+            restart_window=plan.restart_window,
+            restarts_in_window=rules.restarts_that_count(now),
+            is_missing=p.missing_since is not None,
+            elsewhere=p.elsewhere,
+            jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
+            lacks_checkpoint=rules.lacks_checkpoint,
+            open_epoch=p.proof.open_epoch,
+            detail=plan.detail,
+            details_error=p.details_error,
+            unreachable_since=p.outage_since,
+            unreachable_seconds=None if p.outage_since is None else now - p.outage_since,
+            has_responded=p.responded_at is not None,
+            error=p.last_error,
+            transitions=p.transitions,
+            stats=p.stats,
+            deadline_argument=argument or plan.deadline_argument,
+            awaits_run=rules.awaits_run,
+            is_unchanged=is_unchanged,
+        )
         if result.is_over:
             self._over = result
         return result
