@@ -101,16 +101,10 @@ def checkpoint_of_stopped(checkpoints: Sequence[Checkpoint], job: Job) -> Checkp
     :param job: the stopped job.
     """
     last = _last(checkpoints)
-    if (
-        job.run_id > 1
-        or last is None
-        or not last.is_finished
-        or last.checkpoint_type != CheckpointType.STOPPING
-    ):
+    if last is None or not last.is_finished or last.checkpoint_type != CheckpointType.STOPPING:
         return None
-    if job.start_time_micros is None or last.start_time_micros < job.start_time_micros:
-        return None
-    return last
+    is_first_run = job.run_id <= 1 and job.start_time_micros is not None
+    return last if is_first_run and last.start_time_micros >= (job.start_time_micros or 0) else None
 
 
 def highest_epoch(checkpoints: Iterable[Checkpoint]) -> int:

@@ -109,10 +109,6 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     return None
 
 
-def _is_foreign(error: ArroyoError | None) -> bool:
-    return error is not None and error.disposition is Disposition.OUTAGE
-
-
 def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     lines: list[str] = []
     if result.advice and result.seen:
@@ -131,9 +127,8 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     shown = Counter(error.line for error in errors)
     if shown:
         lines.append("The job's last errors, newest first:")
-        lines += [f"  {text}" + (f" ({count} times)" if count > 1 else "") for text, count in shown.items()][
-            :SHOWN_ERRORS
-        ]
+        for text, count in list(shown.items())[:SHOWN_ERRORS]:
+            lines.append(f"  {text} ({count} times)" if count > 1 else f"  {text}")
     elif result.outcome is Outcome.FAILED and (reason is None or reason.domain in (None, "internal")):
         lines.append("Arroyo's API gives no further cause; check the log of its workers.")
     return lines
@@ -148,6 +143,8 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     job, label, wanted = result.job, pipeline.label, result.wanted
     verb = "have" if result.advice else "become"
     in_sentence, argument = pipeline.inline, "id" if pipeline.pipeline_id else "name"
+    is_foreign = result.error is not None and result.error.disposition is Disposition.OUTAGE
+    unreachable = duration(result.unreachable_seconds or 0.0)
     match result.outcome:
         case Outcome.STOPPED if result.advice:
             return (
@@ -165,10 +162,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             state = job.state if job else JobState.FAILED
             run = f" {in_run(job.run_id)}" if job else ""
             still = "still " if result.is_unchanged else ""
-            return (
-                f"{label} is {still}{state}{run}; {wanted} was wanted.",
-                "Fix the cause.",
-            )
+            return f"{label} is {still}{state}{run}; {wanted} was wanted.", "Fix the cause."
         case Outcome.FINISHED:
             again = "Submit it again." if result.advice else "Wait for Finished instead, or submit it again."
             return (
@@ -228,23 +222,23 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"There is no {pipeline.described} on this Arroyo.",
                 f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
             )
-        case Outcome.UNREACHABLE if not result.has_responded and _is_foreign(result.error):
+        case Outcome.UNREACHABLE if not result.has_responded and is_foreign:
             return (
-                f"This address does not look like Arroyo: for {duration(result.unreachable_seconds or 0.0)}, no "
-                f"response came from Arroyo itself. This says nothing about {in_sentence}.",
+                f"This address does not look like Arroyo: for {unreachable}, no response came from Arroyo itself. "
+                f"This says nothing about {in_sentence}.",
                 "Check the connection's host, port and base_path.",
             )
         case Outcome.UNREACHABLE if result.is_own_failure:
             return (
-                f"Every poll failed for {duration(result.unreachable_seconds or 0.0)}, although Arroyo responds. "
-                f"This says nothing about {in_sentence}; {last_seen(job)}.",
+                f"Every poll failed for {unreachable}, although Arroyo responds. This says nothing about "
+                f"{in_sentence}; {last_seen(job)}.",
                 "Check the server's log. A new try continues with the same pipeline.",
             )
         case Outcome.UNREACHABLE:
             since = f", since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
             return (
-                f"Arroyo has been unreachable for {duration(result.unreachable_seconds or 0.0)}{since}. This says "
-                f"nothing about {in_sentence}; {last_seen(job)}.",
+                f"Arroyo has been unreachable for {unreachable}{since}. This says nothing about {in_sentence}; "
+                f"{last_seen(job)}.",
                 "Check the server and the connection. A new try continues with the same pipeline.",
             )
         case Outcome.ERROR:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from airflow_provider_arroyo.client.enums import AT_WORK
@@ -22,6 +23,9 @@ RESTARTED_SECONDS = 1.0
 """After polls failed for this many seconds, the server may have been restarted. Hiccups of a gateway are shorter, and
 so frequent on a bad network that otherwise no state would ever count.
 """
+
+_SHOWN = attrgetter("id", "run_id", "state", "running_desired")
+"""What of a job is logged when it changes."""
 
 
 class WaitMemory:
@@ -145,17 +149,13 @@ class WaitMemory:
         p, before, baseline = self._p, self._p.job, self.plan.baseline
         self._count_restarts(job, now)
         was_jobless, p.job, p.jobless_since = p.jobless_since is not None, job, None
-        p.desired_since = (
-            (now if p.desired_since is None else p.desired_since) if job.running_desired else None
-        )
+        if not job.running_desired:
+            p.desired_since = None
+        elif p.desired_since is None:
+            p.desired_since = now
         if baseline is not None and baseline.was_left(job):
             p.left_baseline = True
-        if (
-            before is not None
-            and not was_jobless
-            and (before.id, before.run_id, before.state) == (job.id, job.run_id, job.state)
-            and before.running_desired == job.running_desired
-        ):
+        if before is not None and not was_jobless and _SHOWN(before) == _SHOWN(job):
             self._hold(job, now)
             return
         is_new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
@@ -198,12 +198,8 @@ class WaitMemory:
             # A resume was requested before this wait began, and the old state still shows. A stop during the wait
             # counts, however soon the pipeline is resumed.
             is_leaving = self.plan.baseline is None
-        if (
-            is_wanted(job.state, self.plan.target_states)
-            and not is_leaving
-            and not self._rules.is_stale(job, now)
-        ):
-            if p.held_since is None:
-                p.held_since = now
-        else:
+        is_held = is_wanted(job.state, self.plan.target_states) and not is_leaving
+        if not is_held or self._rules.is_stale(job, now):
             p.held_since = None
+        elif p.held_since is None:
+            p.held_since = now
