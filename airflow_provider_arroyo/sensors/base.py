@@ -61,19 +61,7 @@ _FAILURES = (ArroyoTaskError, ArroyoFatalTaskError, AirflowSensorTimeout, Airflo
 class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     """The base class of the sensors: they wait for a pipeline in the worker, rescheduled or in the triggerer.
 
-    The sensors themselves define the defaults, so that editors and type checkers show them.
-
-    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
-    :param pipeline_name: exact name of the pipeline, instead of its id. Templated.
-    :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``; default None waits for a
-        name, and fails for an id.
-    :param poll_interval: time between polls; a timedelta or seconds.
-    :param poke_interval: Airflow's own; with ``mode="poke"``, replaces ``poll_interval``.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails; a timedelta or seconds.
-    :param arroyo_conn_id: id of the Airflow connection. Templated.
-    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first; a timedelta or seconds.
-    :param end_from_trigger: with ``deferrable``, whether to end the task in the triggerer.
+    The sensors themselves document the arguments and define the defaults, so that editors and type checkers show them.
     """
 
     ui_color = "#e2f5df"

@@ -61,14 +61,10 @@ class ArroyoMetricSensor(ArroyoSensor):
         lowest rate or the highest backpressure. Default None: the worst for backpressure, as in Arroyo's console,
         otherwise the sum.
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
-    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
-        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
-        retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
-        if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id; see :class:`.ArroyoPipelineSensor` for which
+        one it means if several have it. Templated.
     :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``. Default None waits for a
-        name, which is looked up every 2 seconds, and fails for an id. If a pipeline is deleted after the sensor has
-        seen it, the sensor fails. Airflow before 3.3 remembers nothing between the polls of ``mode="reschedule"``, so
-        there, a sensor that waits for a missing pipeline goes on waiting until ``timeout``.
+        name, and fails for an id; see :class:`.ArroyoPipelineSensor`.
     :param poll_interval: time between polls, default 2 seconds; a timedelta or seconds. Not used with
         ``mode="reschedule"`` or with ``poke_interval``.
     :param poke_interval: Airflow's own: with ``mode="reschedule"``, how often the task polls, default 60 seconds;
@@ -81,16 +77,8 @@ class ArroyoMetricSensor(ArroyoSensor):
         deferral takes about 10 seconds; a timedelta or seconds. The sensor polls at least once before it defers.
     :param end_from_trigger: with ``deferrable``, end the task in the triggerer when the threshold has been crossed,
         default False; see :class:`.ArroyoPipelineSensor` for what that means and when it is refused.
-    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` frees it between polls.
-    :param timeout: Airflow's own: how long the wait may take in total, default 7 days, a timedelta or seconds. After
-        that the sensor fails without a retry.
-    :param soft_fail: Airflow's own: skip the task instead of failing it; here in every mode, for every error about
-        Arroyo or its pipelines.
-    :param never_fail: Airflow's own: like ``soft_fail``, but for every error.
-    :param silent_fail: Airflow's own: log an error that may go away, and try again after ``poke_interval`` until
-        ``timeout``; has no effect while deferred.
-    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: poll less and less often.
-    :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
+    :param mode, timeout, soft_fail, never_fail, silent_fail, exponential_backoff, max_wait: Airflow's own, see
+        :class:`.ArroyoPipelineSensor`.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` and ``metric``
         (``{"name", "operator", "value", "time_micros", "held_seconds"}``: the last value, when Arroyo measured it,
         and how long the threshold had been crossed by then).

@@ -273,7 +273,8 @@ def test_every_argument_is_documented(cls: Any) -> None:
     """Also those that come from our own base class, and Airflow's for sensors."""
     own = [base for base in cls.__mro__ if base.__module__.startswith("airflow_provider_arroyo")]
     sensor = [BaseSensorOperator] if issubclass(cls, BaseSensorOperator) else []
-    documented = re.findall(r"^\s*:param (\w+):", cls.__doc__, re.MULTILINE)
+    found = re.findall(r"^\s*:param ([\w, ]+):", cls.__doc__, re.MULTILINE)
+    documented = [name for names in found for name in names.split(", ")]
     expected = {
         parameter.name
         for base in [*own, *sensor]
