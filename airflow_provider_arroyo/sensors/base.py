@@ -61,7 +61,8 @@ _FAILURES = (ArroyoTaskError, ArroyoFatalTaskError, AirflowSensorTimeout, Airflo
 class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     """The base class of the sensors: they wait for a pipeline in the worker, rescheduled or in the triggerer.
 
-    The sensors themselves document the arguments and define the defaults, so that editors and type checkers show them.
+    The sensors document the arguments and define the defaults themselves, so that editors and type checkers show
+    them.
     """
 
     ui_color = "#e2f5df"

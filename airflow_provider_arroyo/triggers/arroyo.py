@@ -146,12 +146,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         else:
             result = await self._poll(plan, clock)
             pipeline = plan.pipeline if self._wait is None else self._wait.plan.pipeline
-        return WaitEvent(
-            pipeline=pipeline,
-            result=result,
-            resume_context=self.resume_context or {},
-            server=self.server,
-        )
+        resume_context = self.resume_context or {}
+        return WaitEvent(pipeline=pipeline, result=result, resume_context=resume_context, server=self.server)
 
     def _read_plan(self) -> WaitPlan:
         from airflow_provider_arroyo.monitoring.plan import UnreadablePlanError, WaitPlan
@@ -203,6 +199,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+        from airflow_provider_arroyo.monitoring.wait import PipelineWait
         from airflow_provider_arroyo.polling.find import FIND_SECONDS, resolve_ref
         from airflow_provider_arroyo.polling.names import poll_named
         from airflow_provider_arroyo.polling.shared import shared_poller
@@ -211,7 +208,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         ti, window = self.task_instance, plan.restart_window
         if ti is not None and window is not None:
             progress = await latest_progress(ti, progress, self.log)
-        wait = self._wait = self._begin(plan, clock(), progress)
+        wait = self._wait = PipelineWait(plan, now=clock(), progress=progress)
         if ti is not None and window is not None:
             keeping = asyncio.ensure_future(keep_progress(ti, wait, window.total_seconds(), self.log))
         options: dict[str, Any] = {"interval_seconds": self.poll_interval, "clock": clock, "log": self.log}
@@ -248,35 +245,27 @@ class ArroyoPipelineTrigger(BaseTrigger):
         Airflow also calls this when another triggerer took over the wait, and after a clear; both stop nothing.
         """
         from airflow_provider_arroyo.client.enums import StopMode
+        from airflow_provider_arroyo.monitoring.wait import PipelineWait
         from airflow_provider_arroyo.on_kill import WatchedRun
         from airflow_provider_arroyo.triggers.on_kill import stop_on_kill_async
 
         if self.task_instance is None:
             return
         try:
-            wait = self._wait or self._begin(self._read_plan(), SteadyClock()(), self.progress)
+            now = SteadyClock()()
+            wait = self._wait or PipelineWait(self._read_plan(), now=now, progress=self.progress)
             mode = StopMode(self.stop_on_kill) if self.stop_on_kill else None
         except ValueError as err:
             # Another version of this package wrote the arguments.
             self.log.warning("This wait was killed, and nothing was stopped: %s", err)
             return
-        await stop_on_kill_async(
-            self._connect,
-            WatchedRun.of(wait),
-            mode,
-            ti=self.task_instance,
-            log=self.log,
-        )
+        watched, ti = WatchedRun.of(wait), self.task_instance
+        await stop_on_kill_async(self._connect, watched, mode, ti=ti, log=self.log)
 
     async def _connect(self) -> ArroyoClient:
         from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
         return await ArroyoHook(arroyo_conn_id=self.arroyo_conn_id).get_async_client(self.server)
-
-    def _begin(self, plan: WaitPlan, now: float, progress: Mapping[str, Any] | None) -> PipelineWait:
-        from airflow_provider_arroyo.monitoring.wait import PipelineWait
-
-        return PipelineWait(plan, now=now, progress=progress)
 
 
 def _import_polling() -> None:

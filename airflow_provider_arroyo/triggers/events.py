@@ -117,19 +117,17 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         if max_restarts is not None and restart_window is None:
             restart_window = DEFAULT_WINDOW
         window = check_restart_window(restart_window, max_restarts, self.poll_interval)
+        age = None
+        if max_checkpoint_age is not None:
+            age = check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
         self.pipeline_name = pipeline_name
         self.pipeline_id = pipeline_id
         self.rule = EventRule(
             states=check_states(states, "states") if states else frozenset(),
             max_restarts=max_restarts,
             restart_window=window or DEFAULT_WINDOW,
-            max_checkpoint_age=(
-                None
-                if max_checkpoint_age is None
-                else check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
-            ),
+            max_checkpoint_age=age,
         )
-        age = self.rule.max_checkpoint_age
         if age is not None and age.total_seconds() <= self.poll_interval:
             raise ValueError(
                 f"max_checkpoint_age must be longer than from poll to poll ({duration(self.poll_interval)}), or a "
@@ -140,16 +138,14 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the data that rebuilds this trigger. Airflow identifies watchers by it, so it must not vary."""
+        rule, age = self.rule, self.rule.max_checkpoint_age
         return EVENT_TRIGGER_PATH, {
             "pipeline_name": self.pipeline_name,
             "pipeline_id": self.pipeline_id,
-            "states": sorted(map(str, self.rule.states)),
-            "max_restarts": self.rule.max_restarts,
-            "restart_window": (
-                None if self.rule.max_restarts is None else self.rule.restart_window.total_seconds()
-            ),
-            "max_checkpoint_age": self.rule.max_checkpoint_age
-            and self.rule.max_checkpoint_age.total_seconds(),
+            "states": sorted(map(str, rule.states)),
+            "max_restarts": rule.max_restarts,
+            "restart_window": None if rule.max_restarts is None else rule.restart_window.total_seconds(),
+            "max_checkpoint_age": None if age is None else age.total_seconds(),
             "poll_interval": self.poll_interval,
             "arroyo_conn_id": self.arroyo_conn_id,
         }

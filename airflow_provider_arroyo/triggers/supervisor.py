@@ -27,7 +27,15 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any]) -> None:
     :raises TimeoutError: if it takes longer than 30 seconds.
     :raises Exception: what Airflow raises where it stores nothing.
     """
-    await within_seconds(_push(ti, values), LIMIT_SECONDS)
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    async def push() -> None:
+        for key, value in values.items():
+            response: Any = await SUPERVISOR_COMMS.asend(await asyncio.to_thread(_message, ti, key, value))
+            if error := getattr(response, "error", None):
+                raise RuntimeError(f"Airflow did not store XCom {key!r}: {error}")
+
+    await within_seconds(push(), LIMIT_SECONDS)
 
 
 async def pull_xcom(ti: Any, key: str) -> Any:
@@ -119,17 +127,8 @@ async def _pull(ti: Any, key: str) -> Any:
 def _where(ti: Any) -> dict[str, Any]:
     from airflow_provider_arroyo.on_kill import map_index_of
 
-    where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
-    return {**where, "map_index": map_index_of(ti)}
-
-
-async def _push(ti: Any, values: Mapping[str, Any]) -> None:
-    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
-
-    for key, value in values.items():
-        response: Any = await SUPERVISOR_COMMS.asend(await asyncio.to_thread(_message, ti, key, value))
-        if error := getattr(response, "error", None):
-            raise RuntimeError(f"Airflow did not store XCom {key!r}: {error}")
+    index = map_index_of(ti)
+    return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": index}
 
 
 def _message(ti: Any, key: str, value: Any) -> Any:
