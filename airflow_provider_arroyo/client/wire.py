@@ -244,7 +244,7 @@ def _reader(hint: Any, *, is_lenient: bool) -> Read:
     if hint is float and is_lenient:
         return _float_of_arroyo
     if hint is float:
-        return lambda value: float(_typed(value, int | float, "a number"))
+        return _finite
     if hint is int:
         return _integer_of_arroyo if is_lenient else (lambda value: _typed(value, int, "an integer"))
     if hint is timedelta:
@@ -257,6 +257,14 @@ def _reader(hint: Any, *, is_lenient: bool) -> Read:
     if issubclass(hint, Enum):
         return lambda value: hint(value)
     return lambda value: _typed(value, hint, "a string" if hint is str else f"a {hint.__name__}")
+
+
+def _finite(value: Any) -> float:
+    # Python writes and reads NaN and infinity as JSON; no comparison with them would mean anything.
+    number = float(_typed(value, int | float, "a number"))
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not a finite number")
+    return number
 
 
 def _float_of_arroyo(value: Any) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.client.wire import JsonValue, from_json
+from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
@@ -44,31 +43,17 @@ class Event(NamedTuple):
 class EventMemory(JsonValue):
     """What was last seen of a pipeline, and therefore reported.
 
-    :param job_id, run_id, state: the job as last seen; None, 0 and empty if none was.
-    :param ends_by_request: whether its run was seen to end on request, see :class:`.SeenRun`.
+    :param run, state: the run and the state of its job as last seen; None and empty if none was.
     :param restarted_at: when the restarts that still count were seen, seconds since the epoch.
     :param stalled_epoch: the checkpoint after which a missing one was reported; None if none was.
     :param kept_at: when this was stored for another triggerer, until that one sees the pipeline; otherwise None.
     """
 
-    job_id: str | None = None
-    run_id: int = 0
+    run: SeenRun | None = None
     state: str = ""
-    ends_by_request: bool = False
     restarted_at: tuple[float, ...] = ()
     stalled_epoch: int | None = None
     kept_at: float | None = None
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Read the output of ``to_dict``.
-
-        :raises ValueError: if the data is invalid.
-        """
-        memory = from_json(cls, data)
-        if not all(map(math.isfinite, (memory.kept_at or 0.0, *memory.restarted_at))):
-            raise ValueError("a time that is not finite")
-        return memory
 
     def take(
         self, rule: EventRule, job: Job, now: float, *, unseen_since: float | None = None
@@ -83,11 +68,9 @@ class EventMemory(JsonValue):
         :param now: when it was seen, seconds since the epoch.
         :param unseen_since: since when no poll has succeeded; None if the last one succeeded.
         """
-        is_known = job.id == self.job_id
-        seen, restarts = SeenRun.of(job), 0
-        if is_known:
-            before = SeenRun(job_id=job.id, run_id=self.run_id, ends_by_request=self.ends_by_request)
-            seen, restarts = before.follow(job)
+        before = self.run or SeenRun.of(job)
+        run, restarts = before.follow(job)
+        is_known = self.run is not None and self.run.job_id == job.id
         since = unseen_since if self.kept_at is None else self.kept_at
         counted, excess = self._counted(rule, job, restarts, since, now) if is_known else ((), None)
         events: list[Event] = []
@@ -97,14 +80,12 @@ class EventMemory(JsonValue):
                 "restart_window_seconds": rule.restart_window.total_seconds(),
             }
             events.append(Event(RESTARTS, str(excess), facts))
-        is_reported = is_known and (job.run_id, job.state) == (self.run_id, self.state)
+        is_reported = is_known and (job.run_id, job.state) == (before.run_id, self.state)
         if job.state in rule.states and not is_reported:
             events.append(Event(str(job.state), str(job.run_id)))
         memory = EventMemory(
-            job_id=job.id,
-            run_id=job.run_id,
+            run=run,
             state=str(job.state),
-            ends_by_request=seen.ends_by_request,
             restarted_at=counted,
             stalled_epoch=self.stalled_epoch if is_known else None,
         )
@@ -157,9 +138,8 @@ def event_payload(event: Event, pipeline: PipelineRef, job: Job, *, now: float) 
     :param pipeline, job: its pipeline and job.
     :param now: when it was seen, seconds since the epoch.
     """
-    values = result_values(pipeline, job)
     return {
-        **values,
+        **result_values(pipeline, job),
         "event_id": f"{job.id}/{event.mark}/{event.kind}",
         "event": event.kind,
         "failure_domain": job.failure.domain if job.failure else None,

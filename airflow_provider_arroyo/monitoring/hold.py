@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.wire import JsonValue
@@ -21,15 +20,10 @@ class Hold(JsonValue):
 
     :param deferred_at: when the task deferred, seconds since the epoch by the worker's clock.
     :param seconds: how long after that the task may resume at the earliest.
-    :raises ValueError: if either is not finite, or ``seconds`` is negative.
     """
 
     deferred_at: float
     seconds: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.deferred_at) and math.isfinite(self.seconds) and self.seconds >= 0):
-            raise ValueError(f"deferred at {self.deferred_at}, held for {self.seconds} s: not a time")
 
     def left(self, *, started_at: float, now: float) -> float:
         """Return how many seconds an event must still be held; 0 if it is late enough.

@@ -87,17 +87,12 @@ class Baseline(JsonValue):
 
     :param job_id, run_id, state: the job before the request.
     :param requested_at: when the request was sent, seconds since the epoch by the waiter's clock.
-    :raises ValueError: if ``requested_at`` is not finite.
     """
 
     job_id: str
     run_id: int
     state: str
     requested_at: float
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.requested_at):
-            raise ValueError(f"requested_at: {self.requested_at} is not a time")
 
     @classmethod
     def of(cls, job: Job, *, requested_at: float) -> Self:

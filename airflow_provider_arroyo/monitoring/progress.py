@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -164,16 +163,13 @@ class Progress(JsonValue):
             p = from_json(cls, data)
         except ValueError:
             return cls.begin(plan, now)
-        times = p._times()
-        if not all(map(math.isfinite, (p.now, *times.values(), *p.restarted_at))):
-            return cls.begin(plan, now)
         # While nobody polled, for example because no triggerer ran, no state or outage was observed. The time since
         # then may also be only a step of the machine's clock.
         not_polled = max(0.0, now - p.now)
         if p.unseen_since is None:
             p.unseen_since = p.now
-        for name in (_OUTAGE_TIMES | _LASTING) & times.keys():
-            setattr(p, name, times[name] + not_polled)
+        for name, time in p._times().items():
+            setattr(p, name, time if name in _OTHER_TIMES else time + not_polled)
         p.now = float("inf")
         p.follow(now)
         return p

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
-from airflow_provider_arroyo.client.wire import JsonValue, from_json
+from airflow_provider_arroyo.client.wire import JsonValue
 
 _REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
 """The states after which a new run was requested, and is not due to a failure."""
@@ -64,17 +63,6 @@ class RestartMemory(JsonValue):
     seen_at: float
     restarts: int = 0
     restarted_at: tuple[float, ...] = ()
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Read the output of ``to_dict``.
-
-        :raises ValueError: if the data is invalid.
-        """
-        memory = from_json(cls, data)
-        if not all(map(math.isfinite, (memory.seen_at, *memory.restarted_at))):
-            raise ValueError("a time that is not finite")
-        return memory
 
 
 def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:

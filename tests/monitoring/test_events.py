@@ -127,10 +127,16 @@ def test_restarts_while_no_triggerer_ran_are_spread_over_that_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"restarted_at": [1e999]}, {"kept_at": float("nan")}, {"job_id": 5}, {"run_id": "x"}]
+    "damage",
+    [
+        {"restarted_at": [1e999]},
+        {"kept_at": float("nan")},
+        {"run": 5},
+        {"run": {"job_id": "j", "run_id": "x"}},
+    ],
 )
 def test_a_damaged_memory_is_not_read(damage: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"a time that is not finite|field "):
+    with pytest.raises(ValueError, match="field "):
         EventMemory.from_dict({**EventMemory().to_dict(), **damage})
 
 
