@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Job
@@ -16,10 +16,9 @@ from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun
 from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
-_OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since", "unreadable_since"}
-_LASTING = {"responding_since", "held_since", "old_since", "desired_since"}
-_OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
-_OTHER_TIMES |= {"details_at", "failed_at", "missing_since", "unseen_since"}
+_WHILE_POLLED = {"responded_at", "outage_since", "failing_since", "unreadable_since", "responding_since"}
+_WHILE_POLLED |= {"held_since", "old_since", "desired_since"}
+"""The times from which something counts only while polls are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +147,8 @@ class Progress(JsonValue):
 
     def _times(self) -> dict[str, float]:
         """Return the times that are set, by name, except ``now``."""
-        times = {name: getattr(self, name) for name in (*_OUTAGE_TIMES, *_LASTING, *_OTHER_TIMES)}
+        names = (one.name for one in fields(self) if one.name.endswith(("_at", "_since")))
+        times = {name: getattr(self, name) for name in names if name != "restarted_at"}
         return {name: time for name, time in times.items() if time is not None}
 
     @classmethod
@@ -169,7 +169,7 @@ class Progress(JsonValue):
         if p.unseen_since is None:
             p.unseen_since = p.now
         for name, time in p._times().items():
-            setattr(p, name, time if name in _OTHER_TIMES else time + not_polled)
+            setattr(p, name, time + not_polled if name in _WHILE_POLLED else time)
         p.now = float("inf")
         p.follow(now)
         return p
