@@ -55,8 +55,12 @@ class WaitMemory:
 
     def _new_rules(self) -> WaitRules:
         """Return the rules of the plan."""
-        kind = WaitRules if self.plan.condition is None else ConditionRules
-        return kind(self.plan, self._p)
+        condition = self.plan.condition
+        return (
+            WaitRules(self.plan, self._p)
+            if condition is None
+            else ConditionRules(self.plan, self._p, condition)
+        )
 
     @property
     def job(self) -> Job | None:
@@ -164,8 +168,7 @@ class WaitMemory:
             p.details_at = p.details_error = p.unreadable_since = None
             p.finding = replace(p.finding, facts=None, is_unsettled=False)
         if before is not None and before.state == job.state and not is_new_run and not was_jobless:
-            if before.running_desired != job.running_desired:
-                self._messages.desire_changed(job)
+            self._messages.desire_changed(job)
         else:
             self._messages.changed(None if was_jobless else before, job, now - p.state_since)
             p.state_since = now
@@ -179,10 +182,7 @@ class WaitMemory:
 
     def _count_restarts(self, job: Job, now: float) -> None:
         p, most = self._p, self.plan.max_restarts
-        before = p.seen_run or (SeenRun.of(p.job) if p.job is not None else None)
-        if before is None:
-            p.seen_run = SeenRun.of(job)
-            return
+        before = p.seen_run or SeenRun.of(p.job or job)
         p.seen_run, restarts = before.follow(job, first_run=self._rules.first_run(job))
         p.restarts += restarts
         if most is not None and self.plan.restart_window is not None:

@@ -101,16 +101,11 @@ def find_operators(operator: str, graph: PipelineGraph) -> frozenset[int]:
     :raises UnknownNameError: if none or several match; lists those that exist.
     """
     nodes = {node.node_id: node for node in graph.nodes}
-    if operator == Operators.ALL:
-        found = set(nodes)
-    elif operator == Operators.SOURCES:
-        found = set(graph.sources)
-    elif operator == Operators.SINKS:
-        found = set(graph.sinks)
-    else:
-        found = {one for one in nodes if str(one) == operator} or {
+    several = {"sources": graph.sources, "sinks": graph.sinks, "all": frozenset(nodes)}
+    if (found := several.get(operator)) is None:
+        found = frozenset(one for one in nodes if str(one) == operator) or frozenset(
             one for one, node in nodes.items() if operator in (node.description, node.operator)
-        }
+        )
         if len(found) > 1:
             names = _listed(nodes[one] for one in sorted(found))
             raise UnknownNameError(f"operator: several are named {operator!r}; use the id of one: {names}")
@@ -120,7 +115,7 @@ def find_operators(operator: str, graph: PipelineGraph) -> frozenset[int]:
         raise UnknownNameError(
             f"operator: the pipeline has no {shorten(operator, 80)!r}. It has {names}; or use {wanted}"
         )
-    return frozenset(found)
+    return found
 
 
 def _listed(nodes: Iterable[PipelineNode]) -> str:

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
-from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun
+from airflow_provider_arroyo.monitoring.restarts import SeenRun
 from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
@@ -26,13 +26,17 @@ class EarlierWait(JsonValue):
     """What an earlier wait of the same task saw, such as an earlier poke of a rescheduled sensor.
 
     :param pipeline, job: the pipeline, and the job as last seen; no id and None if unknown.
-    :param restarts: what it remembers about restarts; None if they do not count.
+    :param seen_run, seen_at: its run as last seen, and when; None and 0 if restarts do not count.
+    :param restarts, restarted_at: how often it restarted by itself, and when the last of these restarts happened.
     :param condition: what its condition remembers, see :attr:`.Finding.memory`; None if it counts nothing.
     """
 
     pipeline: PipelineRef = field(default=PipelineRef(pipeline_id=""))
     job: Job | None = None
-    restarts: RestartMemory | None = None
+    seen_run: SeenRun | None = None
+    seen_at: float = 0.0
+    restarts: int = 0
+    restarted_at: tuple[float, ...] = ()
     condition: Mapping[str, Any] | None = None
 
 
@@ -120,22 +124,23 @@ class Progress(JsonValue):
         """Take over what an earlier wait of the same task counted."""
         if earlier.condition is not None:
             self.finding = Finding(memory=earlier.condition)
-        if (memory := earlier.restarts) is not None:
-            self.restarts, self.seen_run = memory.restarts, memory.run
-            self.restarted_at = tuple(min(at, self.now) for at in memory.restarted_at)
-            self.unseen_since = min(memory.seen_at, self.now)
+        if earlier.seen_run is not None:
+            self.seen_run, self.restarts = earlier.seen_run, earlier.restarts
+            self.restarted_at = tuple(min(at, self.now) for at in earlier.restarted_at)
+            self.unseen_since = min(earlier.seen_at, self.now)
 
     def for_later(self, plan: WaitPlan) -> EarlierWait:
         """Return what a later wait of the same task needs."""
-        restarts = None
-        if self.seen_run is not None and plan.max_restarts is not None:
-            seen_at = self.now if self.unseen_since is None else self.unseen_since
-            restarts = RestartMemory(
-                run=self.seen_run, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at
-            )
         counts = plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0
-        condition = self.finding.memory if counts else None
-        return EarlierWait(pipeline=plan.pipeline, job=self.job, restarts=restarts, condition=condition)
+        return EarlierWait(
+            pipeline=plan.pipeline,
+            job=self.job,
+            seen_run=None if plan.max_restarts is None else self.seen_run,
+            seen_at=self.now if self.unseen_since is None else self.unseen_since,
+            restarts=self.restarts,
+            restarted_at=self.restarted_at,
+            condition=self.finding.memory if counts else None,
+        )
 
     def follow(self, now: float) -> None:
         """Follow the clock; after it stepped back, what was seen later than now counts as seen now."""

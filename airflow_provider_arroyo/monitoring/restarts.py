@@ -49,22 +49,6 @@ class SeenRun(JsonValue):
         return now, max(0, runs - 1) if is_requested else runs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartMemory(JsonValue):
-    """What a wait remembers about a pipeline's restarts, for a later wait of the same task.
-
-    :param run: the last run that was seen.
-    :param seen_at: when it was last seen, seconds since the epoch.
-    :param restarts: how often the pipeline restarted by itself.
-    :param restarted_at: when the last of these restarts happened.
-    """
-
-    run: SeenRun
-    seen_at: float
-    restarts: int = 0
-    restarted_at: tuple[float, ...] = ()
-
-
 def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:
     """Return when the restarts that one poll showed happened, seconds since the epoch.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import outage_limit_seconds
+from airflow_provider_arroyo.monitoring.condition import Condition
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
@@ -259,6 +260,8 @@ class WaitRules:
 class ConditionRules(WaitRules):
     """The rules of a wait for a condition instead of a state."""
 
+    condition: Condition
+
     @property
     def lacks_checkpoint(self) -> bool:
         """Whether the awaited checkpoint has not finished yet."""
@@ -296,13 +299,11 @@ class ConditionRules(WaitRules):
         return due
 
     def _is_read_in(self, job: Job) -> bool:
-        condition = self.plan.condition
-        return condition is None or condition.read_in is None or job.state in condition.read_in
+        return self.condition.read_in is None or job.state in self.condition.read_in
 
     def _has_ended(self, job: Job) -> bool:
-        condition = self.plan.condition
         is_resuming = job.state == JobState.STOPPED and bool(job.running_desired)
-        return condition is not None and job.state in condition.ended_in and not is_resuming
+        return job.state in self.condition.ended_in and not is_resuming
 
     def _was_read_since(self) -> bool:
         """Return whether the condition was checked after the current state had settled."""

@@ -57,11 +57,11 @@ class PokeMemory:
             return
         is_changed = before is None or (before.state, before.run_id) != (job.state, job.run_id)
         is_new = is_changed or (before is not None and before.running_desired != job.running_desired)
-        if is_new or seen.restarts is not None or seen.condition is not None:
+        if is_new or seen.seen_run is not None or seen.condition is not None:
             try:
                 self._store.set(_SEEN_KEY, {**seen.to_dict(), "try_number": self._try_number})
             except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
-                level = logging.DEBUG if seen.restarts is None else logging.WARNING
+                level = logging.DEBUG if seen.seen_run is None else logging.WARNING
                 log.log(level, "The result of this poll cannot be stored: %s", err)
                 return
         # Changes during this poke are already logged.

@@ -146,13 +146,14 @@ def test_restarts_between_pokes_count_for_the_same_try_only(sandbox: ArroyoSandb
 
 @needs_state
 @pytest.mark.parametrize(
-    "kept", [None, 5, {}, {"run": {}}, {"run": {"job_id": "j", "run_id": 1}, "seen_at": 1e999}]
+    "kept",
+    [{}, {"seen_run": 5}, {"seen_run": {}}, {"seen_run": {"job_id": "j", "run_id": 1}, "seen_at": 1e999}],
 )
 def test_a_damaged_memory_is_ignored(kept: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC))
     ti.state_store = StateStore(
-        arroyo_seen={"pipeline": {"pipeline_id": pipeline_id}, "try_number": 1, "restarts": kept}
+        arroyo_seen={"pipeline": {"pipeline_id": pipeline_id}, "try_number": 1, **kept}
     )
     sensor = quiet(guard(pipeline_id)(mode="reschedule", poke_interval=60), recording([]))
     assert sensor.poke(context(ti)) is False
