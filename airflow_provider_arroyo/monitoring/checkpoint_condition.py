@@ -6,12 +6,13 @@ measured in whole seconds by the server's clock, as the responses report it; oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
+from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.checkpoints import highest_epoch
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail, Finding, Reading
@@ -32,7 +33,8 @@ class _Moment(NamedTuple):
     waiter: float
 
 
-class _Count(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Count(JsonValue):
     """How many checkpoints have finished since the wait began. Arroyo drops old ones from its list.
 
     :param job_id: the job.
@@ -43,14 +45,6 @@ class _Count(NamedTuple):
     job_id: str
     epoch: int
     new: int = 0
-
-    @classmethod
-    def read(cls, memory: Mapping[str, Any]) -> Self | None:
-        """Return the count from a finding's memory; None if it has none, or another version wrote it."""
-        match memory:
-            case {"job_id": str(job_id), "epoch": int(epoch), "new": int(new)}:
-                return cls(job_id, epoch, new)
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +110,7 @@ class CheckpointCondition(Condition):
         return Finding(
             facts=None if found is None else {"checkpoint": _facts(found)},
             seen=self._seen(finished, count, moment),
-            memory=count._asdict(),
+            memory=count.to_dict(),
         )
 
     def _qualifies(self, checkpoint: Checkpoint, moment: _Moment) -> bool:
@@ -136,7 +130,7 @@ class CheckpointCondition(Condition):
         qualified: Sequence[Checkpoint],
         moment: _Moment,
     ) -> _Count:
-        if (known := _Count.read(before.memory)) is None:
+        if (known := before.recall(_Count)) is None:
             old = finished
             if self.counts_since is not None:
                 since = moment.server + _DATE_SECONDS - (moment.waiter - self.counts_since)

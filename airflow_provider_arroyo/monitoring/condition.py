@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.client.wire import JsonValue, from_json
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
+
+T = TypeVar("T")
 
 
 class Detail(StrEnum):
@@ -48,6 +50,13 @@ class Finding(JsonValue):
     news: str | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     is_unsettled: bool = False
+
+    def recall(self, kind: type[T]) -> T | None:
+        """Return the memory as a dataclass; None if there is none, or another version wrote it."""
+        try:
+            return from_json(kind, self.memory)
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

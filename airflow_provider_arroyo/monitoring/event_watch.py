@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,13 +12,12 @@ from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.events import Event, EventMemory, event_payload
-from airflow_provider_arroyo.monitoring.messages import Messages, outage
+from airflow_provider_arroyo.monitoring.messages import Messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import WaitRules
 from airflow_provider_arroyo.monitoring.stall import CheckpointAge
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.text import duration
 
 _ENDLESS = timedelta(days=36_500)
 
@@ -57,8 +55,7 @@ class _WatchMessages(Messages):
         super().poll_failed(error, retry, retry_in, is_known=True)
 
     def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
-        text = f"{outage(error)} for {duration(seconds)}, retrying: {self._name}: {error}"
-        self._add(text, logging.WARNING)
+        self._outage(error, seconds)
 
 
 class EventWatch(PipelineWait):
@@ -112,11 +109,6 @@ class EventWatch(PipelineWait):
         """Return the payloads of the events since the last call, and let the watch continue."""
         taken, self._events, self._over = self._events, [], None
         return taken
-
-    def lose(self) -> None:
-        """Record that the name may mean another pipeline, which must be looked up."""
-        self._over = None
-        self.find_again()
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Process a successful poll, see :meth:`.PipelineWait.observe`."""

@@ -151,11 +151,12 @@ class Messages:
         """Arroyo is unreachable; polls are retried until the limit, which is shorter before the first response."""
         is_shorter = limit_seconds < self._plan.outage_tolerance.total_seconds()
         why = "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance"
-        self._add(
-            f"{outage(error)} for {duration(seconds)}, retrying for up to {duration(limit_seconds)} in total "
-            f"({why}): {self._name}: {error}",
-            logging.WARNING,
-        )
+        self._outage(error, seconds, f" for up to {duration(limit_seconds)} in total ({why})")
+
+    def _outage(self, error: ArroyoError, seconds: float, limit: str = "") -> None:
+        what = "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
+        text = f"{what} for {duration(seconds)}, retrying{limit}: {self._name}: {error}"
+        self._add(text, logging.WARNING)
 
     def reachable_again(self, seconds: float, error: ArroyoError | None) -> None:
         """An outage is over.
@@ -186,11 +187,6 @@ class Messages:
 
 def _is_own_failure(error: ArroyoError | None) -> bool:
     return error is not None and error.is_own_failure
-
-
-def outage(error: ArroyoError) -> str:
-    """Return what an outage is, in words that precede its duration."""
-    return "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
 
 
 def run_of(job: Job) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow_provider_arroyo.client.checks import check_duration, check_number
 from airflow_provider_arroyo.client.enums import JobState
@@ -83,14 +83,6 @@ class _Memory(JsonValue):
     newest_micros: int | None = None
     fresh_at: float = 0.0
     held_since_micros: int | None = None
-
-    @classmethod
-    def of(cls, finding: Finding) -> Self | None:
-        """Return a finding's memory; None if it has none, or another version wrote it."""
-        try:
-            return cls.from_dict(finding.memory)
-        except ValueError:
-            return None
 
 
 def check_bound(value: Any, argument: str, metric: str, *, may_be_text: bool = False) -> float:
@@ -177,7 +169,7 @@ class MetricCondition(Condition):
         :param before: the finding before.
         :raises UnknownNameError: if there is no such operator or metric; lists those that exist.
         """
-        known = _Memory.of(before)
+        known = before.recall(_Memory)
         operators = find_operators(self.operator, graph()) if known is None else known.operators
         usual = Aggregation.WORST if self.metric == MetricName.BACKPRESSURE else Aggregation.SUM
         aggregation = self.aggregation or usual
@@ -192,7 +184,7 @@ class MetricCondition(Condition):
         if job.state != JobState.RUNNING or not job.running_desired:
             # Any values are from an earlier run, or nothing is measured yet.
             return Finding(seen=before.seen, memory=_Memory(operators=measured.operators).to_dict())
-        known = _Memory.of(before)
+        known = before.recall(_Memory)
         if known is None or (known.job_id, known.run_id) != (job.id, job.run_id):
             known = _Memory(operators=measured.operators, job_id=job.id, run_id=job.run_id)
         newest = measured.rounds[-1] if measured.rounds else None

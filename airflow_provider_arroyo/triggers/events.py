@@ -28,10 +28,10 @@ from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.exceptions import ArroyoError
     from airflow_provider_arroyo.monitoring.event_watch import EventWatch
     from airflow_provider_arroyo.monitoring.events import EventMemory
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
-    from airflow_provider_arroyo.monitoring.result import WaitResult
 
 EVENT_TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
 
@@ -165,7 +165,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             while True:
                 error: Exception | None
                 try:
-                    error = (await self._watch(watch, clock)).error
+                    error = await self._watch(watch, clock)
                 except Exception as err:  # noqa: BLE001  # the connection's look-up may raise anything
                     error = err
                 for payload in watch.take_events():
@@ -175,9 +175,9 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             if keeping is not None:
                 keeping.cancel()
 
-    async def _watch(self, watch: EventWatch, clock: SteadyClock) -> WaitResult:
-        """Poll until there is something to report or store, or the pipeline must be looked up."""
-        from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+    async def _watch(self, watch: EventWatch, clock: SteadyClock) -> ArroyoError | None:
+        """Poll until there is something to report, or the pipeline must be looked up; return the error, if any."""
+        from airflow_provider_arroyo.monitoring.outcome import Outcome
         from airflow_provider_arroyo.polling.find import resolve_ref
         from airflow_provider_arroyo.polling.names import poll_named
         from airflow_provider_arroyo.polling.shared import shared_poller
@@ -186,7 +186,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         options: dict[str, Any] = {"interval_seconds": self.poll_interval, "clock": clock, "log": self.log}
         if self.pipeline_name is None:
             async with shared_poller(key, self._connect) as poller:
-                return await poller.watch(watch, **options)
+                return (await poller.watch(watch, **options)).error
 
         def resolve(client: ArroyoClient) -> PipelineRef:
             from airflow_provider_arroyo.hooks.arroyo import namespace_of
@@ -197,8 +197,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         options |= {"every_seconds": _FOLLOW_SECONDS, "is_endless": True}
         result = await poll_named(key, self._connect, watch, resolve, **options)
         if result is None or result.outcome is Outcome.DELETED:
-            watch.lose()
-        return result or WaitResult(outcome=Outcome.DELETED)
+            watch.find_again()
+        return None if result is None else result.error
 
     async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
         """Pause after an error that another poll does not fix; log it once."""

@@ -271,7 +271,8 @@ def test_a_name_is_looked_for_again_once_its_pipeline_is_gone_or_down() -> None:
     assert shown == [False, True]
     assert not watch().may_be_replaced
     assert one.observe_error(GONE, T0 + 3).outcome is Outcome.DELETED
-    one.lose()
+    one.find_again()
+    assert one.take_events() == []
     assert one.plan.pipeline == PipelineRef(pipeline_id="", name="orders_per_minute")
     assert not one.observe_missing(T0 + 4).is_over
     one.found(PipelineRef(pipeline_id="pl_2", name="orders_per_minute"))

@@ -16,16 +16,9 @@ from tests.polling.fake_arroyo import FakeArroyo
 from tests.polling.virtual_time import ManualTime, VirtualClock
 
 from .conftest import Arrange
-from .harness import FakeTaskInstance, quiet, recording, sense
+from .harness import FakeTaskInstance, StateStore, quiet, recording, sense
 
 pytestmark = pytest.mark.arroyo_versions("0.16")
-
-
-class FakeStateStore(dict[str, Any]):
-    """Airflow's state of a task, from 3.3 on."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
 
 
 class Pokes:
@@ -34,7 +27,7 @@ class Pokes:
     :param store: what remembers the task's state; None before Airflow 3.3.
     """
 
-    def __init__(self, pipeline_id: str, store: FakeStateStore | None) -> None:
+    def __init__(self, pipeline_id: str, store: StateStore | None) -> None:
         self.pipeline_id = pipeline_id
         self.context: dict[str, Any] = {"ti": FakeTaskInstance()}
         if store is not None:
@@ -49,9 +42,9 @@ class Pokes:
         return [text.split(" after ")[0] for _, text in lines]
 
 
-@pytest.mark.parametrize("store", [None, FakeStateStore()], ids=["before 3.3", "3.3"])
+@pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
 def test_what_does_not_change_is_logged_by_the_first_poke_alone(
-    store: FakeStateStore | None, sandbox: ArroyoSandbox, arrange: Arrange
+    store: StateStore | None, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
     pokes = Pokes(pipeline_id, store)
@@ -69,7 +62,7 @@ def test_what_does_not_change_is_logged_by_the_first_poke_alone(
 def test_a_state_store_that_fails_costs_a_line_and_nothing_else(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
-    class Broken(FakeStateStore):
+    class Broken(StateStore):
         def get(self, *_: Any) -> Any:
             raise RuntimeError("no API")
 
@@ -78,7 +71,7 @@ def test_a_state_store_that_fails_costs_a_line_and_nothing_else(
 
 
 def test_each_poke_asks_airflow_twice_for_what_it_remembers(arrange: Arrange) -> None:
-    class Counting(FakeStateStore):
+    class Counting(StateStore):
         asked = 0
 
         def get(self, *args: Any) -> Any:
@@ -120,7 +113,7 @@ def test_the_tolerance_is_kept_to_a_second_though_the_look_up_failed_as_well(
 @pytest.mark.parametrize("by_name", [True, False], ids=["name", "id"])
 def test_pipeline_that_an_earlier_poke_saw_and_that_was_deleted(arrange: Arrange, by_name: bool) -> None:
     """It is not waited for again, except by a later try."""
-    store = FakeStateStore()
+    store = StateStore()
     pipeline_id = arrange.pipeline("Running")
     which = {"pipeline_name": "orders"} if by_name else {"if_missing": "wait"}
     make = sense(None if by_name else pipeline_id, "Finished", mode="reschedule", **which)
