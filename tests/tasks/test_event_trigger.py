@@ -226,7 +226,7 @@ async def test_reported_events_are_remembered_and_a_triggerer_without_a_store_re
         assert not store, "kept before Airflow has stored the event"
         await until(lambda: bool(store))
     (kept,) = store.values()
-    assert f"{kept['job_id']}/{kept['run_id']}/{kept['state']}" == ids[0]
+    assert f"{kept['run']['job_id']}/{kept['run']['run_id']}/{kept['state']}" == ids[0]
     async with watching(lines, store, pipeline_id=pipeline_id) as told:
         await until(lambda: "Failed: " in lines.text())
         await asyncio.to_thread(arrange.client.restart_pipeline, pipeline_id)
