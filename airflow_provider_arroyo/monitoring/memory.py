@@ -45,7 +45,7 @@ class WaitMemory:
     ) -> None:
         self.plan = plan
         self._messages = Messages(plan, is_repeated=earlier is not None)
-        self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
+        self._p = Progress.restore(progress, plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
         self._earlier = earlier

@@ -158,9 +158,9 @@ class Progress(JsonValue):
 
     @classmethod
     def restore(cls, data: Any, plan: WaitPlan, now: float) -> Self:
-        """Read the output of ``to_dict``; if it is damaged, return the memory of a wait that has seen nothing yet.
+        """Read the output of ``to_dict``; if it is something else, return the memory of a wait that has seen nothing.
 
-        :param data: the memory of the process that waited before, of this version or another one.
+        :param data: the memory of the process that waited before, of this version or another one; None without one.
         :param plan: the plan of the wait.
         :param now: the time by the clock of this process, which may be behind that of the other.
         """

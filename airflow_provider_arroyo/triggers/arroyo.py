@@ -31,6 +31,17 @@ TRIGGER_VERSION = 1
 
 TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
 
+_ARGUMENTS = (
+    "arroyo_conn_id",
+    "plan",
+    "poll_interval",
+    "progress",
+    "stop_on_kill",
+    "resume_context",
+    "server",
+)
+_ARGUMENTS += ("hold", "name_rule", "end_from_trigger", "push_result", "version")
+
 
 class ArroyoPipelineTrigger(BaseTrigger):
     """Polls a pipeline until its wait is over, then fires one event with the result.
@@ -97,21 +108,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the data that rebuilds this trigger in another process. Airflow stores it in plain text."""
-        return TRIGGER_PATH, {
-            **self.unknown,
-            "arroyo_conn_id": self.arroyo_conn_id,
-            "plan": dict(self.plan) if self.plan else None,
-            "poll_interval": self.poll_interval,
-            "progress": dict(self.progress) if self.progress else None,
-            "stop_on_kill": self.stop_on_kill,
-            "resume_context": dict(self.resume_context) if self.resume_context else None,
-            "server": self.server,
-            "hold": dict(self.hold) if self.hold else None,
-            "name_rule": dict(self.name_rule) if self.name_rule else None,
-            "end_from_trigger": self.end_from_trigger,
-            "push_result": self.push_result,
-            "version": self.version,
-        }
+        return TRIGGER_PATH, {**self.unknown, **{name: getattr(self, name) for name in _ARGUMENTS}}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield exactly one event."""
