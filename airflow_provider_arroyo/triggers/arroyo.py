@@ -32,15 +32,9 @@ TRIGGER_VERSION = 1
 TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
 
 _ARGUMENTS = (
-    "arroyo_conn_id",
-    "plan",
-    "poll_interval",
-    "progress",
-    "stop_on_kill",
-    "resume_context",
-    "server",
+    *("arroyo_conn_id", "plan", "poll_interval", "progress", "stop_on_kill", "resume_context", "server"),
+    *("hold", "name_rule", "end_from_trigger", "push_result", "version"),
 )
-_ARGUMENTS += ("hold", "name_rule", "end_from_trigger", "push_result", "version")
 
 
 class ArroyoPipelineTrigger(BaseTrigger):
@@ -50,8 +44,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
     again meanwhile.
 
     The trigger polls at once, then at the interval. All triggers of a triggerer on the same connection share their
-    polls. Nothing changes in Arroyo when the trigger is cancelled, moved to another triggerer or restarted: its
-    absolute deadline, and it continues where it was.
+    polls. Nothing changes in Arroyo when the trigger is cancelled, moved to another triggerer or restarted: it
+    keeps its absolute deadline, and continues where it was.
 
     :param arroyo_conn_id: id of the Airflow connection; secrets stay in it.
     :param plan: the goal of the wait, from :meth:`.WaitPlan.to_dict`.

@@ -25,7 +25,7 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any]) -> None:
     :param ti: the task instance, as the triggerer knows it.
     :param values: what to store, by key: JSON values.
     :raises TimeoutError: if it takes longer than 30 seconds.
-    :raises Exception: what Airflow raises where it stores nothing.
+    :raises Exception: any error of Airflow, which then stores nothing.
     """
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
@@ -39,12 +39,12 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any]) -> None:
 
 
 async def pull_xcom(ti: Any, key: str) -> Any:
-    """Return an XCom of a deferred task; None if it has none of that key.
+    """Return an XCom of a deferred task; None if it has none with that key.
 
-    :param ti: as for :func:`push_xcoms`.
-    :param key: which.
+    :param ti: see :func:`push_xcoms`.
+    :param key: its key.
     :raises TimeoutError: if it takes longer than 30 seconds.
-    :raises Exception: what Airflow raises.
+    :raises Exception: any error of Airflow.
     """
     return await within_seconds(_pull(ti, key), LIMIT_SECONDS)
 
