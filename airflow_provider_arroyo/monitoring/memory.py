@@ -13,7 +13,7 @@ from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.messages import Message, Messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wanted
-from airflow_provider_arroyo.monitoring.progress import EarlierWait, Progress
+from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.rules import ConditionRules, WaitRules
@@ -41,7 +41,7 @@ class WaitMemory:
         now: float,
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
-        earlier: EarlierWait | None = None,
+        earlier: Progress | None = None,
     ) -> None:
         self.plan = plan
         self._messages = Messages(plan, is_repeated=earlier is not None)
@@ -50,7 +50,7 @@ class WaitMemory:
             self._p.responded_at = now
         self._earlier = earlier
         if earlier is not None:
-            self._p.recall(earlier)
+            self._p.recall(earlier, plan)
         self._rules = self._new_rules()
 
     def _new_rules(self) -> WaitRules:
@@ -117,10 +117,6 @@ class WaitMemory:
     def progress(self) -> dict[str, Any]:
         """Return the memory as JSON values, for the process that continues the wait."""
         return self._p.to_dict()
-
-    def for_later(self) -> EarlierWait:
-        """Return what a later wait of the same task needs, if no progress can be passed on to it."""
-        return self._p.for_later(self.plan)
 
     # -- for the decisions ----------------------------------------------------------------------------------------
 

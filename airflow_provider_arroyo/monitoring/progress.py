@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -10,7 +9,7 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import SeenRun
 from airflow_provider_arroyo.monitoring.stats import WaitStats
@@ -19,25 +18,6 @@ from airflow_provider_arroyo.monitoring.transitions import Transition
 _WHILE_POLLED = {"responded_at", "outage_since", "failing_since", "unreadable_since", "responding_since"}
 _WHILE_POLLED |= {"held_since", "old_since", "desired_since"}
 """The times from which something counts only while polls are sent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierWait(JsonValue):
-    """What an earlier wait of the same task saw, such as an earlier poke of a rescheduled sensor.
-
-    :param pipeline, job: the pipeline, and the job as last seen; no id and None if unknown.
-    :param seen_run, seen_at: its run as last seen, and when; None and 0 if restarts do not count.
-    :param restarts, restarted_at: how often it restarted by itself, and when the last of these restarts happened.
-    :param condition: what its condition remembers, see :attr:`.Finding.memory`; None if it counts nothing.
-    """
-
-    pipeline: PipelineRef = field(default=PipelineRef(pipeline_id=""))
-    job: Job | None = None
-    seen_run: SeenRun | None = None
-    seen_at: float = 0.0
-    restarts: int = 0
-    restarted_at: tuple[float, ...] = ()
-    condition: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -120,27 +100,15 @@ class Progress(JsonValue):
         requested_at = plan.baseline.requested_at if plan.baseline is not None else now
         return cls(started_at=now, now=now, responding_since=min(requested_at, now), logged_at=now)
 
-    def recall(self, earlier: EarlierWait) -> None:
+    def recall(self, earlier: Progress, plan: WaitPlan) -> None:
         """Take over what an earlier wait of the same task counted."""
-        if earlier.condition is not None:
-            self.finding = Finding(memory=earlier.condition)
-        if earlier.seen_run is not None:
+        if plan.checkpoint is not None:
+            self.finding = Finding(memory=earlier.finding.memory)
+        if plan.max_restarts is not None and earlier.seen_run is not None:
             self.seen_run, self.restarts = earlier.seen_run, earlier.restarts
             self.restarted_at = tuple(min(at, self.now) for at in earlier.restarted_at)
-            self.unseen_since = min(earlier.seen_at, self.now)
-
-    def for_later(self, plan: WaitPlan) -> EarlierWait:
-        """Return what a later wait of the same task needs."""
-        counts = plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0
-        return EarlierWait(
-            pipeline=plan.pipeline,
-            job=self.job,
-            seen_run=None if plan.max_restarts is None else self.seen_run,
-            seen_at=self.now if self.unseen_since is None else self.unseen_since,
-            restarts=self.restarts,
-            restarted_at=self.restarted_at,
-            condition=self.finding.memory if counts else None,
-        )
+            seen_at = earlier.now if earlier.unseen_since is None else earlier.unseen_since
+            self.unseen_since = min(seen_at, self.now)
 
     def follow(self, now: float) -> None:
         """Follow the clock; after it stepped back, what was seen later than now counts as seen now."""

@@ -47,8 +47,9 @@ class PipelineWait(WaitMemory):
     :param now: when the wait begins.
     :param progress: the result of :meth:`progress` in the process that waited before, to continue from there.
     :param has_responded: whether Arroyo itself has responded in this task, if that is not in the progress.
-    :param earlier: the result of :meth:`for_later` in an earlier wait of the same task, as far as known; default
-        None, there was none. It logged the state, so the first state that this wait sees is logged at DEBUG.
+    :param earlier: the progress of an earlier wait of the same task, as far as known, if this is a new wait that only
+        continues to count; default None, there was none. That wait logged the state, so the first state that this
+        one sees is logged at DEBUG.
     """
 
     _over: WaitResult | None = None

@@ -256,7 +256,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._noted_id(context, str(name))
         memory = PokeMemory(context)
-        if is_later_poke and known_id and memory.seen.pipeline.pipeline_id == known_id:
+        if is_later_poke and known_id and memory.pipeline.pipeline_id == known_id:
             # A pipeline that an earlier poke saw must exist.
             pipeline_id, may_be_missing = known_id, False
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
@@ -275,7 +275,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             may_be_gone = may_be_missing or is_later_poke
             pipeline, failed = self._look_up(pipeline_id, deadline, may_be_missing=may_be_gone)
             if pipeline.name is None and is_later_poke:
-                pipeline = replace(pipeline, name=memory.seen.pipeline.name)
+                pipeline = replace(pipeline, name=memory.pipeline.name)
             self._show_link(context, pipeline)
             plan = replace(plan, pipeline=pipeline)
             level = logging.DEBUG if is_later_poke else logging.INFO
@@ -283,7 +283,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         else:
             # It is looked up as part of polling, since it may not exist yet.
             self._resolve = partial(self._resolve_ref, context, str(name))
-        wait = self._new_wait(plan, now, earlier=memory.seen_of(plan.pipeline) if is_later_poke else None)
+        wait = self._new_wait(plan, now, earlier=memory.progress(plan, now) if is_later_poke else None)
         if failed is not None:
             # The wait retries this like a failed poll, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -14,8 +13,8 @@ from airflow_provider_arroyo.client.enums import JobState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_arroyo.monitoring.plan import PipelineRef
-    from airflow_provider_arroyo.monitoring.progress import EarlierWait
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+    from airflow_provider_arroyo.monitoring.progress import Progress
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -32,42 +31,58 @@ class PokeMemory:
         self._store: Any = context.get("task_state_store")
         self._try_number = context["ti"].try_number
 
-    @cached_property
-    def seen(self) -> EarlierWait:
-        """What earlier pokes saw."""
-        from airflow_provider_arroyo.monitoring.progress import EarlierWait
+    @property
+    def pipeline(self) -> PipelineRef:
+        """The pipeline that earlier pokes saw; without an id if they saw none."""
+        return self._seen[0]
 
-        # Each question to the store is a request to Airflow's API server, which may raise anything.
-        with suppress(Exception):
-            kept = self._store.get(_SEEN_KEY) if self._store is not None else None
-            if isinstance(kept, Mapping) and kept.get("try_number") == self._try_number:
-                return EarlierWait.from_dict(kept)
-        return EarlierWait()
+    def progress(self, plan: WaitPlan, now: float) -> Progress:
+        """Return the memory of the last poke that stored it, as far as it concerns a wait that begins now."""
+        from airflow_provider_arroyo.monitoring.condition import Finding
+        from airflow_provider_arroyo.monitoring.progress import Progress
 
-    def seen_of(self, pipeline: PipelineRef) -> EarlierWait:
-        """Return what earlier pokes saw of a pipeline, and how often one of its name restarted."""
-        is_same = self.seen.pipeline.pipeline_id == pipeline.pipeline_id
-        return self.seen if is_same else replace(self.seen, job=None, condition=None)
+        pipeline, progress = self._seen
+        if progress is None:
+            return Progress.begin(plan, now)
+        if pipeline.pipeline_id != plan.pipeline.pipeline_id:
+            return replace(progress, job=None, finding=Finding())
+        return progress
 
     def keep(self, wait: PipelineWait, result: WaitResult, log: Any) -> None:
         """Store what this poke saw, and log what changed since the last one."""
-        seen, before = wait.for_later(), self.seen.job
-        job = seen.job
+        plan, job = wait.plan, wait.job
         if self._store is None or job is None:
             return
+        before = None if self._seen[1] is None else self._seen[1].job
         is_changed = before is None or (before.state, before.run_id) != (job.state, job.run_id)
         is_new = is_changed or (before is not None and before.running_desired != job.running_desired)
-        if is_new or seen.seen_run is not None or seen.condition is not None:
+        counts = plan.max_restarts is not None or (
+            plan.checkpoint is not None and plan.checkpoint.new_checkpoints
+        )
+        if is_new or counts:
+            seen = {"pipeline": plan.pipeline.to_dict(), "progress": wait.progress()}
             try:
-                self._store.set(_SEEN_KEY, {**seen.to_dict(), "try_number": self._try_number})
+                self._store.set(_SEEN_KEY, {**seen, "try_number": self._try_number})
             except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
-                level = logging.DEBUG if seen.seen_run is None else logging.WARNING
+                level = logging.DEBUG if plan.max_restarts is None else logging.WARNING
                 log.log(level, "The result of this poll cannot be stored: %s", err)
                 return
         # Changes during this poke are already logged.
         if before is not None and is_changed and len(result.transitions) <= 1:
             states = before.state, before.run_id, job.state, job.run_id
-            log.info("%s, run %s → %s, run %s: %s", *states, wait.plan.pipeline.short)
+            log.info("%s, run %s → %s, run %s: %s", *states, plan.pipeline.short)
+
+    @cached_property
+    def _seen(self) -> tuple[PipelineRef, Progress | None]:
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
+        from airflow_provider_arroyo.monitoring.progress import Progress
+
+        # Each question to the store is a request to Airflow's API server, which may raise anything.
+        with suppress(Exception):
+            kept = self._store.get(_SEEN_KEY)
+            if kept["try_number"] == self._try_number:
+                return PipelineRef.from_dict(kept["pipeline"]), Progress.from_dict(kept["progress"])
+        return PipelineRef(pipeline_id=""), None
 
 
 def may_reschedule(result: WaitResult) -> bool:

@@ -283,9 +283,10 @@ def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: A
     arrange.sandbox.advance(12)
     # Just now: by the clock, none would count.
     assert poke(datetime.now(UTC)) is False
-    assert store["arroyo_seen"]["condition"]["new"] >= 1
+    finding = store["arroyo_seen"]["progress"]["finding"]
+    assert finding["memory"]["new"] >= 1
     if kept is not None:
-        store["arroyo_seen"]["condition"] = kept
+        finding["memory"] = kept
     arrange.sandbox.advance(12)
     assert bool(poke(datetime.now(UTC))) is (kept is None)
 

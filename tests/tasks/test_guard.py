@@ -147,13 +147,19 @@ def test_restarts_between_pokes_count_for_the_same_try_only(sandbox: ArroyoSandb
 @needs_state
 @pytest.mark.parametrize(
     "kept",
-    [{}, {"seen_run": 5}, {"seen_run": {}}, {"seen_run": {"job_id": "j", "run_id": 1}, "seen_at": 1e999}],
+    [
+        None,
+        5,
+        {},
+        {"seen_run": {}},
+        dict.fromkeys(("started_at", "now", "responding_since", "logged_at"), 1e999),
+    ],
 )
 def test_a_damaged_memory_is_ignored(kept: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC))
     ti.state_store = StateStore(
-        arroyo_seen={"pipeline": {"pipeline_id": pipeline_id}, "try_number": 1, **kept}
+        arroyo_seen={"pipeline": {"pipeline_id": pipeline_id}, "progress": kept, "try_number": 1}
     )
     sensor = quiet(guard(pipeline_id)(mode="reschedule", poke_interval=60), recording([]))
     assert sensor.poke(context(ti)) is False
