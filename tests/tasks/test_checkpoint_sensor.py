@@ -6,7 +6,6 @@ The sandbox's time passes thirty times as fast; a checkpoint is taken every ten 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import StopMode
-from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, RealClock
 from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor
 from tests.support import BOUNDED, ENDLESS
@@ -35,10 +34,10 @@ from .harness import (
     run_task,
     sense_checkpoint,
 )
+from .scenarios import KEYS, Scenario, cases, check, fails
 
 SPEED = 30
 CHECKPOINTS = "*/checkpoints"
-KEYS = ["pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url", "failure_reason"]
 ONE_ENDS = (
     ENDLESS
     + """
@@ -55,24 +54,6 @@ def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     with ArroyoSandbox(arroyo_version=request.param, seed=1, clock=clock, allowed_restarts=1) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
         yield server
-
-
-@dataclass
-class Scenario:
-    """One way in which a wait for a checkpoint can go.
-
-    :param make: brings it about, and returns what makes the task.
-    :param state: the state in the result, where it succeeds.
-    :param error: the class of the error, where it fails.
-    :param says: what the error says, in this order.
-    :param modes: in which it is tried.
-    """
-
-    make: Callable[[Arrange], Make]
-    state: str | None = None
-    error: type[BaseException] = ArroyoTaskError
-    says: tuple[str, ...] = ()
-    modes: tuple[str, ...] = (SYNC, DEFERRED, RESCHEDULE)
 
 
 def running(**more: Any) -> Callable[[Arrange], Make]:
@@ -151,66 +132,53 @@ SCENARIOS = {
     ),
     "of a pipeline that stopped": Scenario(stopped(StopMode.CHECKPOINT, min_epoch=1), "Stopped"),
     "unreadable for a moment": Scenario(answering(503, times=1), "Running"),
-    "none in time": Scenario(
+    "none in time": fails(
         running(min_epoch=1000, timeout=3),
+        "did not have a finished checkpoint of epoch 1000 or later within",
+        "(timeout): it ",
+        "It finished its last checkpoint, ",
+        "Check its sources and sinks",
         error=AirflowSensorTimeout,
-        says=(
-            "did not have a finished checkpoint of epoch 1000 or later within",
-            "(timeout): it ",
-            "It finished its last checkpoint, ",
-            "Check its sources and sinks",
-        ),
     ),
-    "stopped without one": Scenario(
+    "stopped without one": fails(
         stopped(StopMode.IMMEDIATE, min_epoch=9),
-        says=("is Stopped; a finished checkpoint of epoch 9", "It has no finished checkpoint", "Resume it"),
+        "is Stopped; a finished checkpoint of epoch 9",
+        "It has no finished checkpoint",
+        "Resume it",
     ),
-    "stopped while it waits": Scenario(stopped_later, says=("is Stopped", "It finished its last checkpoint")),
-    "finished": Scenario(ended(BOUNDED, "Finished"), says=("is Finished; a finished checkpoint", "bounded")),
-    "failed": Scenario(ended(BROKEN, "Failed"), says=("is Failed", "a finished checkpoint of epoch 9")),
-    "failed with a recent one": Scenario(
-        failed_later, says=("is Failed", "finished within the last 1 min", "It finished its last checkpoint")
+    "stopped while it waits": fails(stopped_later, "is Stopped", "It finished its last checkpoint"),
+    "finished": fails(ended(BOUNDED, "Finished"), "is Finished; a finished checkpoint", "bounded"),
+    "failed": fails(ended(BROKEN, "Failed"), "is Failed", "a finished checkpoint of epoch 9"),
+    "failed with a recent one": fails(
+        failed_later, "is Failed", "finished within the last 1 min", "It finished its last checkpoint"
     ),
-    "one source has ended": Scenario(
-        ended(ONE_ENDS, "Finishing"), says=("is Finishing; a finished", "takes no checkpoints")
+    "one source has ended": fails(
+        ended(ONE_ENDS, "Finishing"), "is Finishing; a finished", "takes no checkpoints"
     ),
-    "deleted": Scenario(deleted_later, says=("deleted",)),
-    "missing": Scenario(lambda a: sense_checkpoint("pl_nope", min_epoch=1), says=("pl_nope",)),
-    "without the right": Scenario(
-        answering(403, times=None), error=ArroyoFatalTaskError, says=("403", "arroyo_default")
+    "deleted": fails(deleted_later, "deleted"),
+    "missing": fails(lambda a: sense_checkpoint("pl_nope", min_epoch=1), "pl_nope"),
+    "without the right": fails(
+        answering(403, times=None), "403", "arroyo_default", error=ArroyoFatalTaskError
     ),
-    "unreadable for too long": Scenario(
+    "unreadable for too long": fails(
         answering(503, times=None, api_outage_tolerance=0.5),
-        says=("The checkpoints of pipeline 'orders'", "could not be read for", "api_outage_tolerance", "503"),
+        "The checkpoints of pipeline 'orders'",
+        "could not be read for",
+        "api_outage_tolerance",
+        "503",
     ),
 }
 
 
-@pytest.mark.parametrize(
-    "scenario, mode",
-    [
-        pytest.param(scenario, mode, id=f"{name}-{mode}")
-        for name, scenario in SCENARIOS.items()
-        for mode in scenario.modes
-    ],
-)
+@pytest.mark.parametrize("scenario, mode", cases(SCENARIOS, (SYNC, DEFERRED, RESCHEDULE)))
 @pytest.mark.arroyo_versions("0.16")
 def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, arrange: Arrange) -> None:
-    done = run_task(scenario.make(arrange), mode)
-    if scenario.state is None:
-        assert type(done.error) is scenario.error, done.error
-        rest = str(done.error)
-        for piece in scenario.says:
-            _, found, rest = rest.partition(piece)
-            assert found, f"{piece!r} is not in order in: {done.error}"
+    done = run_task(scenario.arrange(arrange), mode)
+    check(done, scenario)
+    if scenario.error is not None:
         return
-    assert done.error is None, done.error
     assert list(done.result) == [*KEYS, "checkpoint"]
     assert list(done.result["checkpoint"]) == ["epoch", "type", "start_time_micros", "finish_time_micros"]
-    assert done.result["state"] == scenario.state
-    assert done.xcoms["_link_ArroyoPipelineLink"] == done.result["console_url"]
-    # Stored by the trigger itself, where it came to that.
-    assert done.xcoms.get("return_value", done.result) == done.result
     lines = done.texts("INFO", "WARNING")
     assert len(lines) == len(set(lines)), "each line once"
 

@@ -6,14 +6,13 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
 
-from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError
 from airflow_provider_arroyo.monitoring import rules
 from airflow_provider_arroyo.polling import details
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -34,11 +33,15 @@ from .harness import (
     run_task,
     sense_metric,
 )
+from .scenarios import KEYS, Scenario, check, fails
 
 # What is tested here hardly depends on Arroyo's version: both send the same metrics.
 pytestmark = pytest.mark.arroyo_versions("0.16")
 
 METRICS = "*/operator_metric_groups"
+AS_MANY = pytest.approx(10, rel=0.01)
+"""As many rows a second as the source makes."""
+
 ONE_ENDS = """\
 CREATE TABLE few WITH (connector = 'impulse', event_rate = '10', message_count = '1');
 CREATE TABLE many WITH (connector = 'impulse', event_rate = '10');
@@ -68,169 +71,133 @@ def running(arrange: Arrange, *, seconds: float = 30, **more: Any) -> str:
     return pipeline_id
 
 
-@dataclass
-class Scenario:
-    """One way in which a wait can go.
-
-    :param arrange: brings it about, and returns what makes the task.
-    :param value: of the metric at the end, where it succeeds.
-    :param error: the class of the error, where it fails.
-    :param says: what the error's message holds.
-    """
-
-    arrange: Callable[[Arrange, ArroyoSandbox], Make]
-    value: Any = None
-    error: type[BaseException] | None = None
-    says: tuple[str, ...] = ()
+def _reaches(arrange: Callable[[Arrange], Make], value: Any = AS_MANY) -> tuple[Scenario, Any]:
+    return Scenario(arrange, "Running"), value
 
 
-def _timeout(arrange: Callable[[Arrange, ArroyoSandbox], Make], *says: str) -> Scenario:
-    return Scenario(arrange, error=AirflowSensorTimeout, says=says)
+def _timeout(arrange: Callable[[Arrange], Make], *says: str) -> tuple[Scenario, None]:
+    return fails(arrange, *says, error=AirflowSensorTimeout), None
 
 
-def _fails(arrange: Callable[[Arrange, ArroyoSandbox], Make], *says: str) -> Scenario:
-    return Scenario(arrange, error=ArroyoTaskError, says=says)
+def _fails(arrange: Callable[[Arrange], Make], *says: str, **more: Any) -> tuple[Scenario, None]:
+    return fails(arrange, *says, **more), None
 
 
-def _falls_silent(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
+def _falls_silent(arrange: Arrange) -> Make:
     pipeline_id = running(arrange)
-    sandbox.faults.traffic(pipeline_id, rate=0)
+    arrange.sandbox.faults.traffic(pipeline_id, rate=0)
     return sense(pipeline_id, below=0.1, measure="rate", stable_for=3)
 
 
-def _slow(arrange: Arrange, sandbox: ArroyoSandbox, **more: Any) -> Make:
+def _slow(arrange: Arrange, **more: Any) -> Make:
     pipeline_id = running(arrange)
-    sandbox.faults.traffic(pipeline_id, backpressure=0.95)
-    sandbox.advance(10)
+    arrange.sandbox.faults.traffic(pipeline_id, backpressure=0.95)
+    arrange.sandbox.advance(10)
     return sense(pipeline_id, **{"metric": "backpressure", "operator": "all", "above": 0.8, **more})
 
 
-def _stopped(arrange: Arrange, sandbox: ArroyoSandbox, **more: Any) -> Make:
+def _stopped(arrange: Arrange, **more: Any) -> Make:
     pipeline_id = running(arrange)
-    sandbox.faults.stop(pipeline_id)
+    arrange.sandbox.faults.stop(pipeline_id)
     arrange.until(pipeline_id, "Stopped")
     return sense(pipeline_id, **more)
 
 
-def _resumed(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
+def _resumed(arrange: Arrange) -> Make:
     pipeline_id = running(arrange)
-    sandbox.faults.stop(pipeline_id)
+    arrange.sandbox.faults.stop(pipeline_id)
     arrange.until(pipeline_id, "Stopped")
     arrange.after_polls(lambda: arrange.client.patch_pipeline(pipeline_id, stop="none"))
     return sense(pipeline_id)
 
 
-def _unreadable(
-    arrange: Arrange, sandbox: ArroyoSandbox, tolerance: float, times: int | None, **more: Any
-) -> Make:
+def _unreadable(arrange: Arrange, tolerance: float, times: int | None, **more: Any) -> Make:
     pipeline_id = running(arrange)
     kind, skip = more.pop("kind", "status"), more.pop("skip", 0)
     fields = {"status": 503} if kind == "status" else {}
-    getattr(sandbox.faults, kind)(path=METRICS, times=times, skip=skip, **fields)
+    getattr(arrange.sandbox.faults, kind)(path=METRICS, times=times, skip=skip, **fields)
     return sense(pipeline_id, api_outage_tolerance=tolerance, **more)
 
 
 SCENARIOS = {
-    "above": Scenario(lambda a, s: sense(running(a)), pytest.approx(10, rel=0.01)),
-    "below": Scenario(lambda a, s: sense(running(a), below=20), pytest.approx(10, rel=0.01)),
-    "before it runs": Scenario(lambda a, s: sense(a.pipeline()), pytest.approx(10, rel=0.01)),
-    "by name": Scenario(
-        lambda a, s: sense((running(a), None)[1], pipeline_name="orders"), pytest.approx(10, rel=0.01)
-    ),
-    "of one operator": Scenario(
-        lambda a, s: sense(running(a), operator=0, aggregation="worst"), pytest.approx(10, rel=0.01)
-    ),
-    "for a length of time": Scenario(
-        lambda a, s: sense(running(a), stable_for=20), pytest.approx(10, rel=0.01)
-    ),
-    "a source that falls silent": Scenario(_falls_silent, 0.0),
-    "backpressure": Scenario(_slow, pytest.approx(0.9, rel=0.1)),
-    "resumed": Scenario(_resumed, pytest.approx(10, rel=0.01)),
+    "above": _reaches(lambda a: sense(running(a))),
+    "below": _reaches(lambda a: sense(running(a), below=20)),
+    "before it runs": _reaches(lambda a: sense(a.pipeline())),
+    "by name": _reaches(lambda a: sense((running(a), None)[1], pipeline_name="orders")),
+    "of one operator": _reaches(lambda a: sense(running(a), operator=0, aggregation="worst")),
+    "for a length of time": _reaches(lambda a: sense(running(a), stable_for=20)),
+    "a source that falls silent": _reaches(_falls_silent, 0.0),
+    "backpressure": _reaches(_slow, pytest.approx(0.9, rel=0.1)),
+    "resumed": _reaches(_resumed),
     "not beyond": _timeout(
-        lambda a, s: sense(running(a), above=50, timeout=3),
+        lambda a: sense(running(a), above=50, timeout=3),
         "did not have messages_sent above 50/s at its sources within",
         "It last showed messages_sent ",
         "/s at its sources.",
         "Check its metrics in Arroyo's console, or allow more time (timeout)",
     ),
     "not for long enough": _timeout(
-        lambda a, s: sense(running(a, seconds=5), stable_for=100, timeout=3),
+        lambda a: sense(running(a, seconds=5), stable_for=100, timeout=3),
         "for 1 min 40 s within",
         "above 5/s for ",
     ),
-    "stopped": _timeout(lambda a, s: _stopped(a, s, timeout=3), "Stopped", "No resume was requested"),
+    "stopped": _timeout(lambda a: _stopped(a, timeout=3), "Stopped", "No resume was requested"),
     "Failed": _fails(
-        lambda a, s: sense(a.pipeline("Failed", query=BROKEN)),
+        lambda a: sense(a.pipeline("Failed", query=BROKEN)),
         "is Failed",
         "messages_sent above 5/s at its sources was wanted",
     ),
     "Finished": _fails(
-        lambda a, s: sense(a.pipeline("Finished", query=BOUNDED), below=50),
+        lambda a: sense(a.pipeline("Finished", query=BOUNDED), below=50),
         "is Finished; messages_sent below 50/s at its sources was wanted",
     ),
     "Finishing": _fails(
-        lambda a, s: sense(a.pipeline("Finishing", query=ONE_ENDS), below=50),
+        lambda a: sense(a.pipeline("Finishing", query=ONE_ENDS), below=50),
         "is Finishing; messages_sent below 50/s at its sources was wanted",
         "from then on Arroyo measures nothing",
     ),
-    "missing": _fails(lambda a, s: sense("pl_nope"), "pl_nope"),
-    "no such operator": Scenario(
-        lambda a, s: sense(a.pipeline("Running"), operator="kafka"),
+    "missing": _fails(lambda a: sense("pl_nope"), "pl_nope"),
+    "no such operator": _fails(
+        lambda a: sense(a.pipeline("Running"), operator="kafka"),
+        "operator: the pipeline has no 'kafka'. It has 0 (",
+        "'sources', 'sinks', 'all'",
         error=ArroyoFatalTaskError,
-        says=("operator: the pipeline has no 'kafka'. It has 0 (", "'sources', 'sinks', 'all'"),
     ),
-    "no such operator, by name": Scenario(
-        lambda a, s: sense((a.pipeline("Running"), None)[1], pipeline_name="orders", operator="kafka"),
+    "no such operator, by name": _fails(
+        lambda a: sense((a.pipeline("Running"), None)[1], pipeline_name="orders", operator="kafka"),
+        "operator: the pipeline has no 'kafka'. It has 0 (",
         error=ArroyoFatalTaskError,
-        says=("operator: the pipeline has no 'kafka'. It has 0 (",),
     ),
-    "unreadable for a while": Scenario(lambda a, s: _unreadable(a, s, 30, 3), pytest.approx(10, rel=0.01)),
+    "unreadable for a while": _reaches(lambda a: _unreadable(a, 30, 3)),
     "unreadable all the time": _timeout(
-        lambda a, s: _unreadable(a, s, 30, None, timeout=1.2),
+        lambda a: _unreadable(a, 30, None, timeout=1.2),
         "may be healthy, but its metrics cannot be read: ",
     ),
     "unreadable": _fails(
-        lambda a, s: _unreadable(a, s, 0.5, None), "The metrics of pipeline 'orders'", "could not be read for"
+        lambda a: _unreadable(a, 0.5, None), "The metrics of pipeline 'orders'", "could not be read for"
     ),
 }
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+@pytest.mark.parametrize("scenario, value", SCENARIOS.values(), ids=SCENARIOS)
 def test_each_scenario_ends_alike_in_every_mode(
-    scenario: Scenario, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+    scenario: Scenario, value: Any, mode: str, arrange: Arrange
 ) -> None:
-    ended = run_task(scenario.arrange(arrange, sandbox), mode)
-    if scenario.error is not None:
-        assert type(ended.error) is scenario.error, ended.error
-        for piece in scenario.says:
-            assert piece in str(ended.error)
-        return
-    assert ended.error is None, ended.error
-    result = ended.result
-    assert list(result) == [
-        *(
-            "pipeline_id",
-            "pipeline_name",
-            "job_id",
-            "state",
-            "run_id",
-            "console_url",
-            "failure_reason",
-            "metric",
-        )
-    ]
-    assert (result["state"], result["pipeline_name"]) == ("Running", "orders")
-    assert set(result["metric"]) == {"name", "operator", "value", "time_micros", "held_seconds"}
-    assert result["metric"]["value"] == scenario.value
-    assert ended.xcoms["_link_ArroyoPipelineLink"] == result["console_url"]
+    ended = run_task(scenario.arrange(arrange), mode)
+    check(ended, scenario)
+    if scenario.error is None:
+        assert list(ended.result) == [*KEYS, "metric"]
+        metric = ended.result["metric"]
+        assert set(metric) == {"name", "operator", "value", "time_micros", "held_seconds"}
+        assert metric["value"] == value
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_a_reading_that_the_end_cuts_short_is_no_reason(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
-    make = _unreadable(arrange, sandbox, 30, None, skip=2, kind="hang", above=50, timeout=1.2)
+    make = _unreadable(arrange, 30, None, skip=2, kind="hang", above=50, timeout=1.2)
     ended = run_task(make, mode)
     assert isinstance(ended.error, AirflowSensorTimeout)
     assert ") did not have messages_sent above 50/s" in str(ended.error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +23,6 @@ from .harness import (
     RESCHEDULE,
     SENSOR_MODES,
     SYNC,
-    Ended,
     FakeTaskInstance,
     Make,
     StateStore,
@@ -33,68 +31,44 @@ from .harness import (
     stop,
     submit,
 )
-
-KEYS = ["pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url", "failure_reason"]
-
-
-@dataclass
-class Scenario:
-    """One way in which a wait can go.
-
-    :param arrange: brings it about, and returns what makes the task.
-    :param state: the state in the result, where it succeeds; or the states that it may be.
-    :param error: the class of the error, where it fails.
-    :param says: what the error's message holds.
-    :param more: what else the result holds.
-    """
-
-    arrange: Callable[[Arrange, ArroyoSandbox], Make]
-    state: str | tuple[str, ...] | None = None
-    error: type[BaseException] | None = None
-    says: tuple[str, ...] = ()
-    more: dict[str, Any] | None = None
+from .scenarios import KEYS, Scenario, cases, check, fails
 
 
-def _fails(arrange: Callable[[Arrange, ArroyoSandbox], Make], *says: str) -> Scenario:
-    return Scenario(arrange, error=ArroyoTaskError, says=says)
-
-
-def _fault(kind: str, make: Make, **fields: Any) -> Callable[[Arrange, ArroyoSandbox], Make]:
-    def arranged(_: Arrange, sandbox: ArroyoSandbox) -> Make:
-        faults = sandbox.faults
-        getattr(faults, kind)(*(() if kind == "controller_away" else ("orders",)), **fields)
+def _fault(kind: str, make: Make, **fields: Any) -> Callable[[Arrange], Make]:
+    def arranged(arrange: Arrange) -> Make:
+        getattr(arrange.sandbox.faults, kind)(*(() if kind == "controller_away" else ("orders",)), **fields)
         return make
 
     return arranged
 
 
-def _outage(tolerance: float, *, ends: bool) -> Callable[[Arrange, ArroyoSandbox], Make]:
-    def arranged(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
-        pipeline_id = arrange.pipeline("Running")
+def _outage(tolerance: float, *, ends: bool) -> Callable[[Arrange], Make]:
+    def arranged(arrange: Arrange) -> Make:
+        pipeline_id, faults = arrange.pipeline("Running"), arrange.sandbox.faults
         # The first polls succeed; then the API goes, and the pipeline may be stopped externally meanwhile.
-        sandbox.faults.status(503, path="*/jobs", skip=2, times=2 if ends else None, method="GET")
+        faults.status(503, path="*/jobs", skip=2, times=2 if ends else None, method="GET")
         if ends:
-            sandbox.faults.stop(pipeline_id, after=0.5 * SPEED)
+            faults.stop(pipeline_id, after=0.5 * SPEED)
         return sense(pipeline_id, "Stopped", api_outage_tolerance=tolerance)
 
     return arranged
 
 
-def _stopped_before(arrange: Arrange, _: ArroyoSandbox) -> Make:
+def _stopped_before(arrange: Arrange) -> Make:
     task = stop(arrange.pipeline("Running"))
     assert run_task(task, SYNC).error is None
     return task
 
 
-def _without_controller(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
+def _without_controller(arrange: Arrange) -> Make:
     pipeline_id = arrange.pipeline("Running")
-    sandbox.faults.controller_away()
+    arrange.sandbox.faults.controller_away()
     return stop(pipeline_id, timeout=2)
 
 
-def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = None) -> Make:
+def _created_later(arrange: Arrange, id_: str | None = None) -> Make:
     def create() -> None:
-        with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
+        with ArroyoClient(ClientSettings(base_url=arrange.sandbox.url)) as client:
             if id_ is None:
                 client.create_pipeline(name="orders", query=ENDLESS)
             else:
@@ -107,136 +81,109 @@ def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = N
 
 
 SUBMIT = {
-    "reached": Scenario(lambda a, s: submit(), "Running", more={"action": "created", "finished": False}),
+    "reached": Scenario(lambda a: submit(), "Running", more={"action": "created", "finished": False}),
     "not waited for": Scenario(
         _fault("never_starts", submit(wait_for=None)),
         ("Created", "Compiling", "Scheduling"),
         more={"action": "created"},
     ),
     "bounded, wanted": Scenario(
-        lambda a, s: submit(BOUNDED, wait_for="Finished"), "Finished", more={"finished": True}
+        lambda a: submit(BOUNDED, wait_for="Finished"), "Finished", more={"finished": True}
     ),
-    "finished early": Scenario(
-        lambda a, s: submit(BOUNDED, stable_for=3), "Finished", more={"finished": True}
-    ),
-    "failing": _fails(lambda a, s: submit(BROKEN), "orders", "Running was wanted"),
-    "failed with a reason": _fails(
+    "finished early": Scenario(lambda a: submit(BOUNDED, stable_for=3), "Finished", more={"finished": True}),
+    "failing": fails(lambda a: submit(BROKEN), "orders", "Running was wanted"),
+    "failed with a reason": fails(
         _fault("fail", submit(stable_for=3), after=0.3, error="disk full", domain="external"),
-        *("disk full", "orders", "/pipelines/"),
+        *("orders", "disk full", "/pipelines/"),
     ),
-    "stopped externally": _fails(_fault("stop", submit(stable_for=3), after=0.3), "was stopped externally"),
-    "deleted externally": _fails(_fault("delete", submit(stable_for=3), after=0.3), "was deleted externally"),
-    "never starts": _fails(
-        _fault("never_starts", submit(timeout=3)), "Scheduling", "(timeout)", "did not become Running"
+    "stopped externally": fails(_fault("stop", submit(stable_for=3), after=0.3), "was stopped externally"),
+    "deleted externally": fails(_fault("delete", submit(stable_for=3), after=0.3), "was deleted externally"),
+    "never starts": fails(
+        _fault("never_starts", submit(timeout=3)), "did not become Running", "(timeout)", "Scheduling"
     ),
-    "unstable": _fails(
+    "unstable": fails(
         _fault("flap", submit(stable_for=1, timeout=3), runs=60, every=0.2),
-        *("did not become Running", "restarted"),
+        "did not become Running",
+        "restarted",
     ),
     "unknown state": Scenario(
-        lambda a, s: (s.faults.show_state("orders", "Hibernating", seconds=0.5), submit())[1], "Running"
+        lambda a: (a.sandbox.faults.show_state("orders", "Hibernating", seconds=0.5), submit())[1], "Running"
     ),
-    "controller away": _fails(_fault("controller_away", submit(timeout=3)), "Created", "controller"),
+    "controller away": fails(_fault("controller_away", submit(timeout=3)), "Created", "controller"),
 }
 
 SENSOR = {
-    "reached": Scenario(lambda a, s: sense(a.pipeline(), "Running"), "Running"),
-    "reached and stable": Scenario(lambda a, s: sense(a.pipeline(), "Running", stable_for=0.5), "Running"),
+    "reached": Scenario(lambda a: sense(a.pipeline(), "Running"), "Running"),
+    "reached and stable": Scenario(lambda a: sense(a.pipeline(), "Running", stable_for=0.5), "Running"),
     "by name": Scenario(
-        lambda a, s: sense((a.pipeline(), None)[1], "Running", pipeline_name="orders"), "Running"
+        lambda a: sense((a.pipeline(), None)[1], "Running", pipeline_name="orders"), "Running"
     ),
     "by name, created later": Scenario(_created_later, "Running"),
-    "by name, never there": Scenario(
-        lambda a, s: sense(None, pipeline_name="orders", timeout=1),
+    "by name, never there": fails(
+        lambda a: sense(None, pipeline_name="orders", timeout=1),
+        "There is no pipeline named 'orders' after",
+        "(timeout)",
         error=AirflowSensorTimeout,
-        says=("There is no pipeline named 'orders' after", "(timeout)"),
     ),
-    "by id, never there": Scenario(
-        lambda a, s: sense("pl_nope", if_missing="wait", timeout=1),
+    "by id, never there": fails(
+        lambda a: sense("pl_nope", if_missing="wait", timeout=1),
+        "There is no pipeline 'pl_nope' after",
+        "(timeout)",
         error=AirflowSensorTimeout,
-        says=("There is no pipeline 'pl_nope' after", "(timeout)"),
     ),
-    "by name, missing": _fails(
-        lambda a, s: sense(None, pipeline_name="orders", if_missing="fail"),
+    "by name, missing": fails(
+        lambda a: sense(None, pipeline_name="orders", if_missing="fail"),
         "There is no pipeline named 'orders' on this Arroyo",
     ),
-    "one of several": Scenario(
-        lambda a, s: sense(a.pipeline(query=BOUNDED), "Finished", "Stopped"), "Finished"
+    "one of several": Scenario(lambda a: sense(a.pipeline(query=BOUNDED), "Finished", "Stopped"), "Finished"),
+    "failed is wanted": Scenario(lambda a: sense(a.pipeline(query=BROKEN), "Failed"), "Failed"),
+    "failed": fails(
+        lambda a: sense(a.pipeline("Failed", query=BROKEN), "Stopped"),
+        "is Failed",
+        "Stopped was wanted",
     ),
-    "failed is wanted": Scenario(lambda a, s: sense(a.pipeline(query=BROKEN), "Failed"), "Failed"),
-    "failed": _fails(
-        lambda a, s: sense(a.pipeline("Failed", query=BROKEN), "Stopped"),
-        *("is Failed", "Stopped was wanted"),
+    "finished, not wanted": fails(
+        lambda a: sense(a.pipeline("Finished", query=BOUNDED), "Running"),
+        "is Finished",
+        "never runs again",
     ),
-    "finished, not wanted": _fails(
-        lambda a, s: sense(a.pipeline("Finished", query=BOUNDED), "Running"),
-        *("is Finished", "never runs again"),
-    ),
-    "missing": _fails(lambda a, s: sense("pl_nope", "Running"), "pl_nope"),
-    "timeout": Scenario(
-        lambda a, s: sense(a.pipeline("Running"), "Stopped", timeout=1),
+    "missing": fails(lambda a: sense("pl_nope", "Running"), "pl_nope"),
+    "timeout": fails(
+        lambda a: sense(a.pipeline("Running"), "Stopped", timeout=1),
+        "did not become Stopped within",
+        "(timeout): it ",
         error=AirflowSensorTimeout,
-        says=("did not become Stopped within", "(timeout): it "),
     ),
     "outage that is tolerated": Scenario(_outage(30, ends=True), "Stopped"),
-    "outage that is not": _fails(_outage(0.5, ends=False), "has been unreachable for"),
+    "outage that is not": fails(_outage(0.5, ends=False), "has been unreachable for"),
 }
 
 STOP = {
-    "reached": Scenario(lambda a, s: stop(a.pipeline("Running")), "Stopped", more={"missing": False}),
-    "immediate": Scenario(lambda a, s: stop(a.pipeline("Running"), mode="immediate"), "Stopped"),
-    "requested before it runs": Scenario(lambda a, s: stop(a.pipeline()), "Stopped"),
+    "reached": Scenario(lambda a: stop(a.pipeline("Running")), "Stopped", more={"missing": False}),
+    "immediate": Scenario(lambda a: stop(a.pipeline("Running"), mode="immediate"), "Stopped"),
+    "requested before it runs": Scenario(lambda a: stop(a.pipeline()), "Stopped"),
     "stopped already": Scenario(_stopped_before, "Stopped"),
-    "finished already": Scenario(lambda a, s: stop(a.pipeline("Finished", query=BOUNDED)), "Finished"),
-    "failed": _fails(lambda a, s: stop(a.pipeline("Failed", query=BROKEN)), "is Failed"),
+    "finished already": Scenario(lambda a: stop(a.pipeline("Finished", query=BOUNDED)), "Finished"),
+    "failed": fails(lambda a: stop(a.pipeline("Failed", query=BROKEN)), "is Failed"),
     "failed is accepted": Scenario(
-        lambda a, s: stop(a.pipeline("Failed", query=BROKEN), accept_failed=True), "Failed"
+        lambda a: stop(a.pipeline("Failed", query=BROKEN), accept_failed=True), "Failed"
     ),
-    "missing": _fails(lambda a, s: stop("pl_nope"), "pl_nope"),
-    "missing is accepted": Scenario(
-        lambda a, s: stop("pl_nope", if_missing="succeed"), more={"missing": True}
-    ),
-    "controller away": _fails(_without_controller, "did not become", "controller"),
+    "missing": fails(lambda a: stop("pl_nope"), "pl_nope"),
+    "missing is accepted": Scenario(lambda a: stop("pl_nope", if_missing="succeed"), more={"missing": True}),
+    "controller away": fails(_without_controller, "did not become", "controller"),
 }
-
-
-def _cases(scenarios: dict[str, Scenario], modes: tuple[str, ...]) -> list[Any]:
-    return [
-        pytest.param(scenario, mode, id=f"{name}-{mode}")
-        for name, scenario in scenarios.items()
-        for mode in modes
-    ]
 
 
 @pytest.mark.parametrize(
     "scenario, mode",
-    [*_cases(SUBMIT, OPERATOR_MODES), *_cases(SENSOR, SENSOR_MODES), *_cases(STOP, OPERATOR_MODES)],
+    [*cases(SUBMIT, OPERATOR_MODES), *cases(SENSOR, SENSOR_MODES), *cases(STOP, OPERATOR_MODES)],
 )
-def test_each_scenario_ends_alike_in_every_mode(
-    scenario: Scenario, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
-    ended = run_task(scenario.arrange(arrange, sandbox), mode)
-    if scenario.error is None:
-        assert ended.error is None, ended.error
-        _check_result(ended, scenario, sandbox)
-    else:
-        assert type(ended.error) is scenario.error, ended.error
-        for piece in scenario.says:
-            assert piece in str(ended.error)
+def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, arrange: Arrange) -> None:
+    ended = run_task(scenario.arrange(arrange), mode)
+    check(ended, scenario)
     if mode != RESCHEDULE:
         # Each change is logged once; a rescheduled sensor starts again each time.
         assert len(ended.changes()) == len(set(ended.changes()))
-
-
-def _check_result(ended: Ended, scenario: Scenario, sandbox: ArroyoSandbox) -> None:
-    result = ended.result
-    assert list(result)[:7] == KEYS
-    assert result["state"] in (scenario.state if isinstance(scenario.state, tuple) else (scenario.state,))
-    if result["state"] is not None:
-        assert result["pipeline_name"] == "orders"
-        assert result["console_url"] == f"{sandbox.url}/pipelines/{result['pipeline_id']}"
-        assert ended.xcoms["_link_ArroyoPipelineLink"] == result["console_url"]
-    assert (scenario.more or {}).items() <= result.items()
 
 
 SHORT = ("Created", "Compiling", "Scheduling", "Recovering", "CheckpointStopping", "Stopping")
@@ -280,7 +227,7 @@ def test_an_id_may_be_waited_for_before_there_is_such_a_pipeline(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     """Only 0.16 lets the caller choose it."""
-    ended = run_task(_created_later(arrange, sandbox, "pl_mine"), mode)
+    ended = run_task(_created_later(arrange, "pl_mine"), mode)
     assert ended.error is None, ended.error
     assert (ended.result["pipeline_id"], ended.result["state"]) == ("pl_mine", "Running")
     assert len([text for text in ended.texts() if "No such pipeline yet" in text]) == 1

@@ -6,17 +6,16 @@ The sandbox's time passes sixty times as fast: a source gives up on its broker a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
 from .conftest import Arrange
-from .harness import DEFERRED, OPERATOR_MODES, RESCHEDULE, SENSOR_MODES, SYNC, Make, run_task, sense, submit
+from .harness import DEFERRED, FROM_TRIGGER, OPERATOR_MODES, SENSOR_MODES, SYNC, Make, run_task, sense, submit
+from .scenarios import Scenario, cases, check, fails
 
 ONE_ENDS = (
     ENDLESS
@@ -33,20 +32,6 @@ def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     with ArroyoSandbox(arroyo_version=request.param, seed=1, speed=60) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
         yield server
-
-
-@dataclass
-class Scenario:
-    """One way in which a wait can go.
-
-    :param make: brings it about, and returns what makes the task.
-    :param states: the states that a success may end in; none where the task fails.
-    :param says: what the error says, in this order.
-    """
-
-    make: Callable[[Arrange], Make]
-    states: tuple[str, ...] = ()
-    says: tuple[str, ...] = ()
 
 
 def broken(make: Make) -> Callable[[Arrange], Make]:
@@ -77,58 +62,47 @@ def restarted(arrange: Arrange) -> Make:
 GIVES_UP = "Pipeline 'orders' (", "keeps failing and starting again: ", "kafka consumer", "It "
 
 SUBMIT = {
-    "a checkpoint": Scenario(lambda a: submit(until_checkpoint=True, **OFTEN), ("Running",)),
-    "a broker is away": Scenario(
+    "a checkpoint": Scenario(lambda a: submit(until_checkpoint=True, **OFTEN), "Running"),
+    "a broker is away": fails(
         broken(submit(until_checkpoint=True, timeout=2.5, **OFTEN)),
-        says=(*GIVES_UP, "did not become Running within"),
+        *GIVES_UP,
+        "did not become Running within",
     ),
-    "a broker is away, without a checkpoint": Scenario(
-        broken(submit(stable_for=5, timeout=2.5)), says=(*GIVES_UP, "did not become Running within")
+    "a broker is away, without a checkpoint": fails(
+        broken(submit(stable_for=5, timeout=2.5)), *GIVES_UP, "did not become Running within"
     ),
-    "a broker is away, few restarts": Scenario(
+    "a broker is away, few restarts": fails(
         broken(submit(until_checkpoint=True, max_restarts=1)),
-        says=(*GIVES_UP, "more often than max_restarts allows", "It restarted 2 times", "last errors"),
+        *GIVES_UP,
+        "more often than max_restarts allows",
+        "It restarted 2 times",
+        "last errors",
     ),
-    "one source ends": Scenario(lambda a: submit(ONE_ENDS), ("Finishing",)),
-    "one source ends before a checkpoint": Scenario(
+    "one source ends": Scenario(lambda a: submit(ONE_ENDS), "Finishing"),
+    "one source ends before a checkpoint": fails(
         lambda a: submit(ONE_ENDS, until_checkpoint=True, **RARE),
-        says=("is Finishing, and no checkpoint finished", "Set until_checkpoint=False to accept this"),
+        "is Finishing, and no checkpoint finished",
+        "Set until_checkpoint=False to accept this",
     ),
 }
 SENSOR = {
-    "a checkpoint": Scenario(lambda a: sense(a.pipeline(), until_checkpoint=True), ("Running",)),
-    "a checkpoint of a later run": Scenario(restarted, ("Running",)),
-    "a broker is away": Scenario(
+    "a checkpoint": Scenario(lambda a: sense(a.pipeline(), until_checkpoint=True), "Running"),
+    "a checkpoint of a later run": Scenario(restarted, "Running"),
+    "a broker is away": fails(
         broken_before(until_checkpoint=True, stable_for=3, max_restarts=1),
-        says=(*GIVES_UP, "more often than max_restarts allows"),
+        *GIVES_UP,
+        "more often than max_restarts allows",
+        modes=(*OPERATOR_MODES, FROM_TRIGGER),
     ),
     "one source ends": Scenario(
-        lambda a: sense(a.pipeline("Finishing", query=ONE_ENDS), stable_for=0.3), ("Finishing",)
+        lambda a: sense(a.pipeline("Finishing", query=ONE_ENDS), stable_for=0.3), "Finishing"
     ),
 }
-
-
-def cases(scenarios: dict[str, Scenario], modes: tuple[str, ...]) -> list[Any]:
-    return [
-        pytest.param(scenario, mode, id=f"{name}-{mode}")
-        for name, scenario in scenarios.items()
-        for mode in modes
-        if mode != RESCHEDULE or name != "a broker is away"
-    ]
 
 
 @pytest.mark.parametrize("scenario, mode", [*cases(SUBMIT, OPERATOR_MODES), *cases(SENSOR, SENSOR_MODES)])
 def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, arrange: Arrange) -> None:
-    ended = run_task(scenario.make(arrange), mode)
-    if scenario.states:
-        assert ended.error is None, ended.error
-        assert ended.result["state"] in scenario.states
-        return
-    assert type(ended.error) is ArroyoTaskError, ended.error
-    rest = str(ended.error).lower()
-    for piece in scenario.says:
-        _, found, rest = rest.partition(piece.lower())
-        assert found, f"{piece!r} is not in order in: {ended.error}"
+    check(run_task(scenario.arrange(arrange), mode), scenario)
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
