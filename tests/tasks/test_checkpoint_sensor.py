@@ -17,7 +17,7 @@ from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, RealClock
 from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor
-from tests.support import BOUNDED, ENDLESS
+from tests.support import BOUNDED, ONE_ENDS
 
 from .conftest import BROKEN, Arrange
 from .harness import (
@@ -38,12 +38,6 @@ from .scenarios import KEYS, Scenario, cases, check, fails
 
 SPEED = 30
 CHECKPOINTS = "*/checkpoints"
-ONE_ENDS = (
-    ENDLESS
-    + """
-CREATE TABLE few WITH (connector = 'impulse', event_rate = '100', message_count = '20');
-INSERT INTO sink SELECT counter FROM few;"""
-)
 SOON: dict[str, Any] = {"poll_interval": 0.2}
 
 

@@ -18,7 +18,7 @@ from airflow_provider_arroyo.polling import details
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors import metric as sensor_module
 from airflow_provider_arroyo.sensors.arroyo import ArroyoMetricSensor
-from tests.support import BOUNDED
+from tests.support import BOUNDED, ONE_ENDS
 
 from .conftest import BROKEN, SPEED, Arrange
 from .harness import (
@@ -41,12 +41,6 @@ pytestmark = pytest.mark.arroyo_versions("0.16")
 METRICS = "*/operator_metric_groups"
 AS_MANY = pytest.approx(10, rel=0.01)
 """As many rows a second as the source makes."""
-
-ONE_ENDS = """\
-CREATE TABLE few WITH (connector = 'impulse', event_rate = '10', message_count = '1');
-CREATE TABLE many WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM few UNION ALL SELECT counter FROM many;"""
 
 
 @pytest.fixture(autouse=True)

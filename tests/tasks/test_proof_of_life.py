@@ -11,18 +11,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS
+from tests.support import ONE_ENDS
 
 from .conftest import Arrange
 from .harness import DEFERRED, FROM_TRIGGER, OPERATOR_MODES, SENSOR_MODES, SYNC, Make, run_task, sense, submit
 from .scenarios import Scenario, cases, check, fails
 
-ONE_ENDS = (
-    ENDLESS
-    + """
-CREATE TABLE few WITH (connector = 'impulse', event_rate = '100', message_count = '20');
-INSERT INTO sink SELECT counter FROM few;"""
-)
 RARE: dict[str, Any] = {"checkpoint_interval": 3600}
 OFTEN: dict[str, Any] = {"checkpoint_interval": 10}
 

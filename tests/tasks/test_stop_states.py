@@ -12,17 +12,10 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.monitoring.event import WaitEvent
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from tests.support import ENDLESS
+from tests.support import ONE_ENDS
 
 from .conftest import BROKEN, Arrange
 from .harness import DEFERRED, SYNC, context, run_task, stop
-
-ONE_ENDS = (
-    ENDLESS
-    + """
-CREATE TABLE few WITH (connector = 'impulse', event_rate = '1000', message_count = '20');
-INSERT INTO sink SELECT counter FROM few;"""
-)
 
 
 def finishing(arrange: Arrange) -> str:
