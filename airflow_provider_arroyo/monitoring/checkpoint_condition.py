@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
 from airflow_provider_arroyo.client.wire import JsonValue
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 _DATE_SECONDS = 1.0
 """By how much the server's clock may be ahead of the time in its responses, which have whole seconds."""
-
-
-class _Moment(NamedTuple):
-    """The current time on two clocks, in seconds since the epoch."""
-
-    server: float
-    waiter: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +93,23 @@ class CheckpointCondition(Condition):
         finished = sorted((one for one in reading.value if one.is_finished), key=lambda one: one.epoch)
         if self.checkpoint_type and job.is_from_0_15:
             raise ArroyoUnsupportedError.of(["checkpoint_type"])
-        moment = _Moment(now if reading.server_time is None else reading.server_time, now)
-        qualified = [one for one in finished if self._qualifies(one, moment)]
-        count = self._count(before, job, finished, qualified, moment)
+        server_now = now if reading.server_time is None else reading.server_time
+        qualified = [one for one in finished if self._qualifies(one, server_now)]
+        # When the wait began, by the server's clock.
+        since = None if self.counts_since is None else server_now - (now - self.counts_since)
+        count = self._count(before, job, finished, qualified, since)
         # An age is asked for to know whether data flows, and there it does not.
         has_failed = self.max_age is not None and job.state in (JobState.FAILING, JobState.FAILED)
         is_enough = qualified and count.new >= self.new_checkpoints and not has_failed
         found = qualified[-1] if is_enough else None
         return Finding(
             facts=None if found is None else {"checkpoint": _facts(found)},
-            seen=self._seen(finished, count, moment),
+            seen=self._seen(finished, count, server_now),
             memory=count.to_dict(),
         )
 
-    def _qualifies(self, checkpoint: Checkpoint, moment: _Moment) -> bool:
-        age_seconds = moment.server - _finished_at(checkpoint)
+    def _qualifies(self, checkpoint: Checkpoint, server_now: float) -> bool:
+        age_seconds = server_now - _finished_at(checkpoint)
         return (
             self.checkpoint_type in (None, checkpoint.checkpoint_type)
             and checkpoint.epoch >= (self.min_epoch or 0)
@@ -128,13 +123,12 @@ class CheckpointCondition(Condition):
         job: Job,
         finished: Sequence[Checkpoint],
         qualified: Sequence[Checkpoint],
-        moment: _Moment,
+        since: float | None,
     ) -> _Count:
         if (known := before.recall(_Count)) is None:
             old = finished
-            if self.counts_since is not None:
-                since = moment.server + _DATE_SECONDS - (moment.waiter - self.counts_since)
-                old = [one for one in finished if _finished_at(one) <= since]
+            if since is not None:
+                old = [one for one in finished if _finished_at(one) <= since + _DATE_SECONDS]
             known = _Count(job_id=job.id, epoch=highest_epoch(old))
         elif known.job_id != job.id:
             # Epochs start again with a job that replaced the other one.
@@ -142,12 +136,12 @@ class CheckpointCondition(Condition):
         new = len({one.epoch for one in qualified if one.epoch > known.epoch})
         return _Count(job_id=job.id, epoch=max(known.epoch, highest_epoch(finished)), new=known.new + new)
 
-    def _seen(self, finished: Sequence[Checkpoint], count: _Count, moment: _Moment) -> str:
+    def _seen(self, finished: Sequence[Checkpoint], count: _Count, server_now: float) -> str:
         if not finished:
             return "has no finished checkpoint"
         last = finished[-1]
         kind = f"{shorten(last.checkpoint_type, 20)}, " if last.checkpoint_type else ""
-        ago = duration(moment.server - _finished_at(last))
+        ago = duration(server_now - _finished_at(last))
         seen = f"finished its last checkpoint, {last.epoch}, {ago} ago ({kind}begun {_time(last.start_time_micros)})"
         return f"{seen}, {count.new} of {self.new_checkpoints} new" if self.new_checkpoints else seen
 

@@ -26,8 +26,6 @@ _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 _CUT_SHORT_SECONDS = 2.0
 """How many seconds before the deadline a poll may have been sent that failed only because of the deadline."""
 
-_STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
-
 _ENDS = frozenset({JobState.FAILING, JobState.FAILED, JobState.FINISHED})
 """States in which a pipeline ends although it was asked to run."""
 
@@ -169,7 +167,8 @@ class WaitRules:
         if was_finished and job.state == JobState.FINISHED and not self.is_fresh(job):
             # Finished is final, so the change has no effect: this is fine for a wait for Stopped or Finished, but not
             # for a wait for a new run, even one that would finish.
-            return Outcome.REACHED if plan.target_states >= _STOPPED_OR_FINISHED else Outcome.FINISHED
+            is_stop = plan.target_states >= {JobState.STOPPED, JobState.FINISHED}
+            return Outcome.REACHED if is_stop else Outcome.FINISHED
         if (withdrawn_at := self._withdrawn_at(job)) is not None:
             return Outcome.WITHDRAWN if now >= withdrawn_at else None
         gives_up_at = self._gives_up_at(job)
