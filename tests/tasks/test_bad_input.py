@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,28 +20,14 @@ from .harness import DEFERRED, SYNC, Make, deploy, run_task, sense, stop, submit
     [
         ({"pipeline_name": ""}, "pipeline_name must be a non-empty string"),
         ({"query": "  "}, "query must be a non-empty string"),
-        ({"parallelism": 0}, "parallelism must be an integer, 1 or more"),
         ({"pipeline_id": "None"}, "pipeline_id must not be empty, got 'None'"),
         ({"pipeline_id": " "}, "pipeline_id must not be empty"),
         ({"pipeline_id": 7}, "pipeline_id must be a string, got int"),
         ({"pipeline_name": "None"}, "pipeline_name must not be empty, got 'None'"),
-        ({"parallelism": "two"}, "parallelism must be"),
-        (
-            {"checkpoint_interval": timedelta(milliseconds=999)},
-            "checkpoint_interval must be from 1 second to 24 hours",
-        ),
-        ({"checkpoint_interval": timedelta(hours=24, seconds=1)}, "checkpoint_interval must be"),
         ({"wait_for": "Stopped"}, "wait_for must be one of 'Running', 'Finished'"),
-        ({"stable_for": timedelta(seconds=-1)}, "stable_for must be"),
         ({"until_checkpoint": "yes"}, "until_checkpoint must be True or False"),
         ({"until_checkpoint": True, "wait_for": "Finished"}, "until_checkpoint needs a wait for 'Running'"),
         ({"until_checkpoint": True, "wait_for": None}, "until_checkpoint needs a wait for 'Running'"),
-        ({"max_restarts": -1}, "max_restarts must be an integer, 0 or more"),
-        ({"max_restarts": True}, "max_restarts must be"),
-        ({"timeout": -1}, "timeout must be"),
-        ({"poll_interval": 0}, "poll_interval must be"),
-        ({"defer_after": -0.1}, "defer_after must be"),
-        ({"api_outage_tolerance": -1}, "api_outage_tolerance must be"),
         ({"on_existing": "keep"}, "on_existing must be one of 'adopt'"),
         ({"stop_on_kill": "none"}, "stop_on_kill must be one of 'checkpoint'"),
         ({"udfs": [""]}, "udfs[0].definition must be"),
@@ -75,16 +60,8 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> 
         (sense(), "got neither"),
         (sense("pl_1", "running"), "'running' is not a state of Arroyo; allowed: Created"),
         (sense("pl_1", target_states=[]), "target_states: needs at least one state"),
-        (sense("pl_1", poll_interval=-1), "poll_interval must be"),
         (sense("pl_1", "Stopped", until_checkpoint=True), "until_checkpoint needs a wait for 'Running'"),
-        (sense("pl_1", max_restarts=1.5), "max_restarts must be"),
         (sense("pl_1", restart_window=60), "max_restarts, which must be given"),
-        (sense("pl_1", max_restarts=1, restart_window=0), "restart_window must be"),
-        (sense("pl_1", max_restarts=1, restart_window="1 h"), "restart_window must be"),
-        (
-            sense("pl_1", max_restarts=1, restart_window=60, poll_interval=120),
-            "poll_interval (120 seconds",
-        ),
         (sense("pl_1", succeed_on_timeout="yes"), "succeed_on_timeout must be"),
         (sense("pl_1", succeed_on_timeout=True), "target_states must not contain Running"),
         (
@@ -121,7 +98,6 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": "('pl_1',)"}, "looks like a list or a mapping"),
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": "nan"}, "pipeline_name must not be empty"),
         (deploy(pipeline_name="{{ x }}"), {"pipeline_name": "None"}, "pipeline_name must not be empty"),
-        (submit(parallelism="{{ x }}"), {"parallelism": "0"}, "an integer, 1 or more, got '0'"),
         (
             sense("pl_1", "{{ x }}", until_checkpoint=True),
             {"target_states": ["Stopped"]},

@@ -283,9 +283,6 @@ def sensor(**arguments: Any) -> Any:
     "arguments, says",
     [
         ({}, "at least one of max_age, began_after, min_epoch, checkpoint_type and new_checkpoints"),
-        *(({"max_age": value}, "max_age must be") for value in (0, -1, timedelta(seconds=-1), "60", True)),
-        *(({"min_epoch": value}, "min_epoch must be") for value in (0, -1, 1.5, True, "x", "-1", "")),
-        *(({"new_checkpoints": value}, "new_checkpoints must be") for value in (0, -1, 1.5, True, "x")),
         ({"checkpoint_type": "final"}, "checkpoint_type must be one of 'scheduled', 'stopping'"),
         ({"began_after": datetime(2026, 11, 28)}, "began_after must be a datetime with a time zone"),
         *(
@@ -308,7 +305,6 @@ def test_bad_arguments_are_refused_where_the_dag_is_parsed(arguments: dict[str, 
         ({"began_after": "{{ x }}"}, {"began_after": "None"}, "began_after must not be empty"),
         ({"began_after": "{{ x }}"}, {"began_after": "2026-11-28"}, "began_after must be a datetime with"),
         ({"min_epoch": "{{ x }}", "max_age": 5}, {"min_epoch": None}, "min_epoch must be an integer"),
-        ({"min_epoch": "{{ x }}"}, {"min_epoch": "-3"}, "min_epoch must be an integer"),
         ({"began_after": "2099-01-01T00:00Z"}, {}, "began_after must not be after the end of this wait"),
     ],
 )

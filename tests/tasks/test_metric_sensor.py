@@ -280,14 +280,7 @@ GIVEN: dict[str, Any] = {"pipeline_id": "pl_1", "metric": "messages_sent", "oper
     "given, says",
     [
         ({"above": None}, "exactly one of above and below must be given, got neither"),
-        ({"below": 2}, "exactly one of above and below must be given, got both"),
-        ({"above": "many"}, "above must be a number, 0 or more, got 'many'"),
-        ({"above": True}, "above must be a number, 0 or more, got True"),
-        ({"above": float("nan")}, "above must be a number, 0 or more, got nan"),
-        ({"above": None, "below": "inf"}, "below must be a number, more than 0, got 'inf'"),
-        ({"above": None, "below": 0}, "below must be a number, more than 0"),
         ({"metric": "rows"}, "metric must be one of 'messages_recv', 'messages_sent', 'bytes_recv'"),
-        ({"metric": "backpressure"}, "above must be a number, 0 or more and less than 1"),
         ({"metric": "backpressure", "above": 0.5, "measure": "rate"}, "measure must be 'value'"),
         ({"metric": "backpressure", "above": 0.5, "aggregation": "sum"}, "aggregation must be 'worst'"),
         ({"measure": "speed"}, "measure must be one of 'value', 'rate', got 'speed'"),
@@ -295,9 +288,6 @@ GIVEN: dict[str, Any] = {"pipeline_id": "pl_1", "metric": "messages_sent", "oper
         ({"operator": ""}, "operator must be a non-empty string"),
         ({"operator": None}, "operator must be a non-empty string"),
         ({"operator": True}, "operator must be a non-empty string"),
-        ({"stable_for": -1}, "stable_for must be a timedelta or a number of seconds, 0 or more"),
-        ({"stable_for": "1 minute"}, "stable_for must be a timedelta or a number of seconds"),
-        ({"poll_interval": 0}, "poll_interval must be a timedelta or a number of seconds, more than 0"),
         (
             {"mode": "reschedule", "stable_for": timedelta(minutes=5)},
             "stable_for must be at most 4 min with mode='reschedule'",
@@ -313,17 +303,6 @@ def test_wrong_arguments_are_refused_before_any_request(given: dict[str, Any], s
     "given, rendered, says",
     [
         ({"above": "{{ var.value.most }}"}, {"above": "1e3"}, None),
-        (
-            {"above": "{{ var.value.most }}"},
-            {"above": "many"},
-            "above must be a number, 0 or more, got 'many'",
-        ),
-        (
-            {"above": "{{ var.value.most }}"},
-            {"above": "None"},
-            "above must be a number, 0 or more, got 'None'",
-        ),
-        ({"above": None, "below": "{{ least }}"}, {"below": "-1"}, "below must be a number, more than 0"),
         ({"operator": "{{ which }}"}, {"operator": 4}, None),
         ({"operator": "{{ which }}"}, {"operator": " "}, "operator must be a non-empty string"),
         (

@@ -202,7 +202,7 @@ EXCLUDED = [
     (
         SENSOR,
         {"max_restarts": 1, "restart_window": 1, "poll_interval": 2},
-        "restart_window must be at least as long as",
+        "restart_window must be at least as long as poll_interval (2 seconds)",
     ),
     (SUBMIT, {"wait_for": None, "max_restarts": 1}, "wait_for=None waits for nothing"),
     (METRIC, {"stable_for": 301, "timeout": 60}, "at most as long as timeout and 4 minutes (5 min)"),
