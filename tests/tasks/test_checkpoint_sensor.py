@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import StopMode
@@ -251,13 +251,6 @@ def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: A
         finding["memory"] = kept
     arrange.sandbox.advance(12)
     assert bool(poke(datetime.now(UTC))) is (kept is None)
-
-
-@pytest.mark.arroyo_versions("0.16")
-@pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
-def test_soft_fail_skips(mode: str, arrange: Arrange) -> None:
-    make = ended(BOUNDED, "Finished")(arrange)
-    assert type(run_task(lambda **more: make(soft_fail=True, **more), mode).error) is AirflowSkipException
 
 
 @pytest.mark.arroyo_versions("0.16")

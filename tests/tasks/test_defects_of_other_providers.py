@@ -1,6 +1,7 @@
 """Defects that other providers have, found by running them: this one must not have them.
 
-Some are tested with their subject: a trigger's time and unreadable events in test_trigger, soft_fail in test_sensor.
+Some are tested with their subject: a trigger's time and unreadable events in test_trigger, soft_fail in test_sensor,
+a remote reason in each mode in test_modes_agree.
 """
 
 from __future__ import annotations
@@ -20,14 +21,6 @@ from .conftest import Arrange
 from .harness import DEFERRED, SYNC, FakeTaskInstance, context, defer, fire, run_task, sense, stop, submit
 
 MODES = (SYNC, DEFERRED)
-
-
-def test_a_sensor_that_does_not_defer_polls(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    made = arrange.pipeline()
-    ended = run_task(sense(made, "Running"), SYNC)
-    assert ended.error is None
-    assert ended.result["state"] == arrange.state(made) == "Running"
-    assert sandbox.requests.count("GET", "*/jobs") > 2
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -72,14 +65,6 @@ def test_a_create_with_a_5xx_response_makes_one_pipeline(
         ti.try_number += 1
         ended = run_task(submit(wait_for=None), SYNC, ti)
     assert list(sandbox.store.pipelines) == [ended.result["pipeline_id"]]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_failure_shows_the_remote_reason_in_every_mode(mode: str, sandbox: ArroyoSandbox) -> None:
-    sandbox.faults.fail("orders", error="disk full", domain="external")
-    ended = run_task(submit(stable_for=2), mode)
-    assert isinstance(ended.error, ArroyoTaskError)
-    assert "disk full" in str(ended.error)
 
 
 def test_a_task_that_is_killed_before_it_submitted_stops_nothing(sandbox: ArroyoSandbox) -> None:

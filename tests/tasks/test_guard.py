@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.operators.deferral import keeps_task_state
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors import pipeline
-from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers import progress
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from tests.support import Lines
 
-from .conftest import BROKEN, Arrange
+from .conftest import Arrange
 from .harness import (
     DEFERRED,
     RESCHEDULE,
@@ -81,31 +80,6 @@ def test_a_guard_whose_time_is_over_succeeds_where_that_is_wanted(mode: str, arr
     assert ended.error is None, ended.error
     assert (ended.result["state"], ended.result["pipeline_id"]) == ("Running", pipeline_id)
     assert isinstance(run_task(guard(pipeline_id, timeout=0.5), mode).error, AirflowSensorTimeout)
-
-
-@pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_a_guard_that_waits_for_a_death_says_why(mode: str, arrange: Arrange) -> None:
-    pipeline_id = arrange.pipeline("Failed", query=BROKEN)
-    ended = run_task(sense(pipeline_id, "Failed", "Stopped"), mode)
-    assert ended.result["state"] == "Failed"
-    assert "/nonexistent/input.json" in ended.result["failure_reason"]
-
-
-def test_a_guard_reads_well_in_a_dag() -> None:
-    with DAG("a_dag", schedule=None):
-        sensor = ArroyoPipelineSensor(
-            task_id="guard",
-            pipeline_name="orders_per_minute",
-            target_states=["Stopped", "Finished"],
-            max_restarts=5,
-            restart_window=timedelta(hours=1),
-            poll_interval=timedelta(minutes=1),
-            timeout=timedelta(days=7),
-            succeed_on_timeout=True,
-            deferrable=True,
-        )
-    assert (sensor.poll_interval, sensor.timeout) == (60.0, 7 * 86_400)
-    assert sensor.restart_window == timedelta(hours=1)
 
 
 def test_reschedule_before_airflow_3_3_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,9 @@ def test_an_id_may_be_waited_for_before_there_is_such_a_pipeline(
     ended = run_task(_created_later(arrange, "pl_mine"), mode)
     assert ended.error is None, ended.error
     assert (ended.result["pipeline_id"], ended.result["state"]) == ("pl_mine", "Running")
+    # The look-up before the wait could not know its name.
+    assert ended.result["pipeline_name"] == ended.xcoms["pipeline_name"] == "orders"
+    assert ended.xcoms["_link_ArroyoPipelineLink"] == f"{sandbox.url}/pipelines/pl_mine"
     assert len([text for text in ended.texts() if "No such pipeline yet" in text]) == 1
 
 

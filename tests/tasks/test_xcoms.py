@@ -102,17 +102,6 @@ def test_a_sensor(mode: str, named: bool, sandbox: ArroyoSandbox, arrange: Arran
     check_transitions(ended.xcoms, "Stopped")
 
 
-@pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_a_sensor_for_an_id_that_is_created_later(
-    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
-    arrange.after_polls(lambda: arrange.client.put_pipeline("later", name="orders", query=ENDLESS))
-    ended = run_task(sense("later", if_missing="wait"), mode)
-    assert ended.error is None, ended.error
-    assert ended.result["pipeline_name"] == "orders"
-    check_pipeline(ended.xcoms, sandbox)
-
-
 @pytest.mark.parametrize(
     "make", [submit(wait_for="Finished"), sense("pl_1", "Stopped")], ids=["submit", "sense"]
 )
