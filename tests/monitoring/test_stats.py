@@ -127,9 +127,3 @@ def test_they_cross_processes_with_the_wait_and_with_its_result() -> None:
     result = other.observe(job(), T0 + 70)
     assert result.stats == WaitStats(polls=8, retries=1, running_seconds=1.0)
     assert WaitResult.from_dict(json.loads(json.dumps(result.to_dict()))).stats == result.stats
-
-
-def test_a_result_of_an_older_version_has_none() -> None:
-    data = wait().observe(job(), T0).to_dict()
-    del data["stats"]
-    assert WaitResult.from_dict(data).stats == WaitStats()

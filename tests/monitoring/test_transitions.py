@@ -10,7 +10,6 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS
-from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import REFUSED, T0, job, move, wait
 
 SEEN: list[tuple[Job, tuple[str, int, bool] | None]] = [
@@ -61,12 +60,3 @@ def test_only_the_last_fifty_are_kept() -> None:
     assert [one.run_id for one in result.transitions] == list(range(150, 200))
     assert len(json.dumps(flapping.progress())) < 10_000
     assert WaitResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
-
-
-def test_the_memory_of_an_older_version_has_no_transitions() -> None:
-    one = wait("Finished")
-    one.observe(job("Running", 1), T0)
-    progress = one.progress()
-    del progress["transitions"]
-    later = PipelineWait(one.plan, now=T0 + 1, progress=progress)
-    assert [seen.run_id for seen in later.observe(job("Running", 2), T0 + 2).transitions] == [2]

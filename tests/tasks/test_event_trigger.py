@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -18,11 +18,10 @@ from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.triggers import events
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
+from tests.polling.support import until
 from tests.support import ENDLESS, Lines
 from tests.tasks.conftest import BROKEN, Arrange
 from tests.tasks.harness import quiet
-
-LIMIT_SECONDS = 40.0
 
 
 class Store(dict[str, Any]):
@@ -77,12 +76,6 @@ async def watching(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors import pipeline
 from airflow_provider_arroyo.triggers import progress
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+from tests.polling.support import until
 from tests.support import Lines
 
 from .conftest import Arrange
@@ -172,12 +174,6 @@ async def running(trigger: ArroyoPipelineTrigger, ti: FakeTaskInstance) -> Async
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(40):
-        while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
-            await asyncio.sleep(0.01)
-
-
 async def test_restarts_survive_a_triggerers_restart(
     sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,15 +190,15 @@ async def test_restarts_survive_a_triggerers_restart(
         sandbox.advance(5)
         arrange.until(pipeline_id, "Running")
 
-    def kept_run() -> int:
-        return ti.xcoms[KEPT]["progress"]["job"]["run_id"] if KEPT in ti.xcoms else 0
+    def kept(run: int) -> bool:
+        return KEPT in ti.xcoms and bool(ti.xcoms[KEPT]["progress"]["job"]["run_id"] == run)
 
     with supervisor(ti):
         for run in (2, 3):
             again = quiet(ArroyoPipelineTrigger(**arguments), recording([]))
             async with running(again, ti):
                 await asyncio.to_thread(restart)
-                await until(lambda run=run: kept_run() == run)
+                await until(partial(kept, run))
         assert again.serialize()[1] == arguments
         last = quiet(ArroyoPipelineTrigger(**arguments), recording([]))
         async with running(last, ti) as task:
