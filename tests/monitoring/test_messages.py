@@ -12,7 +12,7 @@ from airflow_provider_arroyo.monitoring.messages import Message, log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import result_values
 from airflow_provider_arroyo.text import duration, utc_time
-from tests.monitoring.support import T0, UNNAMED, job, logged, no_messages, wait
+from tests.monitoring.support import T0, UNNAMED, job, logged, wait
 
 ORDERS = PipelineRef(pipeline_id="pl_1", name="orders")
 
@@ -87,13 +87,6 @@ def test_the_id_is_shown_only_where_the_name_is_not_known() -> None:
     percent.observe(job(), T0)
     assert logged(unnamed) == ["Running: pl_1 (run 1)"]
     assert logged(percent) == ["Running: 100%s done (run 1)"]
-
-
-def test_an_unchanged_state_is_not_logged_again() -> None:
-    sensor = wait("Finished")
-    sensor.observe(job(), T0)
-    with no_messages(sensor):
-        sensor.observe(job(), T0 + 1)
 
 
 def test_messages_reach_a_logger_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
