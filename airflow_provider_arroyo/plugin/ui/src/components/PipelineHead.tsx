@@ -61,7 +61,7 @@ interface Props {
 export function PipelineNow({ id, row, live, definition, isGone }: Props) {
   return (
     <>
-      {live.sentence && !isGone && (row || live.error === null) && <p class="sentence">{live.sentence}</p>}
+      {live.sentence && !isGone && (row !== null || live.error === null) && <p class="sentence">{live.sentence}</p>}
       {live.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
       {row?.failure && !live.diagnosis && <Notice kind="error" text={row.failure.text} />}
       {live.missing.length > 0 && <Notice kind="warning" text={`Could not be read: ${live.missing.join(" ")}`} />}
