@@ -115,15 +115,15 @@ class GroundTruth:
         pipeline_id, state, run_id = result["pipeline_id"], result["state"], result["run_id"]
         job = self.job(pipeline_id)
         if state not in wanted:
-            return f"its result says {state}; one of {sorted(wanted)} was wanted"
+            return f"its result is {state}; one of {sorted(wanted)} was wanted"
         if not self.has_reached(pipeline_id, result["job_id"], state, run_id):
-            return f"its result says {state} in run {run_id}; its states were {self.timeline(pipeline_id)}"
+            return f"its result is {state} in run {run_id}; its states were {self.timeline(pipeline_id)}"
         if job is None:
             return "the pipeline does not exist"
         if state == JobState.RUNNING and job.wanted.stop != "none":
-            return f"its result says Running, and a stop ({job.wanted.stop}) had been requested"
+            return f"its result is Running, and a stop ({job.wanted.stop}) had been requested"
         if not _may_become(state, job.state):
-            return f"its result says {state} in run {run_id}, and it is {job.state} in run {job.run_id}"
+            return f"its result is {state} in run {run_id}, and it is {job.state} in run {job.run_id}"
         return None
 
     def why_unproven(self, result: dict[str, Any]) -> str | None:
@@ -136,7 +136,7 @@ class GroundTruth:
             return "the pipeline does not exist"
         last = job.checkpoints[-1] if job.checkpoints else None
         if last is None or last.epoch != reported["epoch"] or not last.stopping or last.finish > self.now():
-            return f"its result says {reported}; the last one is {last}"
+            return f"its result is {reported}; the last one is {last}"
         return None
 
     def why_not_taken(self, result: dict[str, Any], since: int) -> str | None:
@@ -147,7 +147,7 @@ class GroundTruth:
         reported, job = result["checkpoint"], self.job(result["pipeline_id"])
         found = [one for one in (job.checkpoints if job else ()) if one.epoch == reported["epoch"]]
         if not found or not since <= found[0].finish <= self.now():
-            return f"its result says {reported}; the sandbox has {found}, and it is {self.now()}"
+            return f"its result is {reported}; the sandbox has {found}, and it is {self.now()}"
         return None
 
     def why_not_measured(self, result: dict[str, Any], stable_for: float) -> str | None:
@@ -161,7 +161,7 @@ class GroundTruth:
         began, at = job.run_started or 0, reported["time_micros"]
         held_seconds = reported["held_seconds"]
         if not began + held_seconds * 1e6 < at <= self.now() or held_seconds < stable_for:
-            return f"its result says {reported}; its run began at {began}, and it is {self.now()}"
+            return f"its result is {reported}; its run began at {began}, and it is {self.now()}"
         return None
 
     def unwanted_stops(self) -> list[str]:

@@ -47,7 +47,7 @@ EVENTS = (
 )
 
 NAMESPACES = ("production", "staging", "laptop")
-"""Deployments of Airflow that share one Arroyo; the last sets its namespace when an error says so."""
+"""Deployments of Airflow that share one Arroyo; the last sets its namespace when an error asks for it."""
 
 
 def conn_id_in(conn_id: str, namespace: str) -> str:
@@ -201,7 +201,7 @@ class Scenario:
         """Follow the advice in the error of a refused submit."""
         text = str(error)
         if "set the connection's extra namespace" in text:
-            self.outcome.events["namespace set as the error says"] += 1
+            self.outcome.events["namespace set as the error advises"] += 1
             self._namespace = NAMESPACES[-1]
         elif "Differences, from that pipeline to this try" in text:
             self._refusals += 1
@@ -280,7 +280,7 @@ class Scenario:
                 self._mark_failed_in_triggerer(running)
         elif isinstance(half, Failed) and isinstance(half.error, KilledError):
             self._kill_marked(worker.operator.on_kill)
-        # Whatever the result, a user clears the task.
+        # In any case, a user clears the task.
         self._submit()
 
     def _mark_failed_in_triggerer(self, running: Running) -> None:
@@ -442,7 +442,7 @@ class Scenario:
         before = len(self.journal.lines)
         kill()
         if not any(text in line for line in self.journal.lines[before:] for text in OUTCOMES_LOGGED):
-            self._violation("outcome not logged", "the log of a wait that was killed does not say it")
+            self._violation("outcome not logged", "the log of a killed wait does not state it")
 
     # -- the pipeline ----------------------------------------------------------------------------------------
 
@@ -476,7 +476,7 @@ class Scenario:
 
 
 def check_the_end(scenario: Scenario, truth: GroundTruth, figures: Figures) -> None:
-    """Count a scenario's pipelines once nothing changes any more, and record what is wrong with them."""
+    """Count a scenario's pipelines once nothing changes anymore, and record what is wrong with them."""
     pipelines = truth.pipelines(scenario.key)
     figures.wanted += 1
     figures.created += len(pipelines)

@@ -203,7 +203,7 @@ def _chunks(rng: Random, body: bytes) -> bytes:
 def _mutated(rng: Random, text: bytes, *, keeps_text: bool = False) -> bytes:
     """Return the text with one or two bytes removed, doubled or changed.
 
-    :param keeps_text: change no letters or digits, since the result would look like a valid body.
+    :param keeps_text: change no letters or digits, which could produce a valid body.
     """
     changed = bytearray(text)
     for _ in range(rng.randint(1, 2)):

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """One step of a script: what is sent, and what happens to the connection.
+    """One step of a script: the bytes sent, and what happens to the connection.
 
     :param data: sent unchanged after the request was read.
     :param then: ``keep``, ``close`` or ``reset`` the connection; or, until the server stops, ``hang`` or

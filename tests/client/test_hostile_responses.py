@@ -255,7 +255,7 @@ DELETES: list[tuple[Request[Any], str, Reply]] = [
 def test_a_delete_is_verified(
     request_: Request[Any], proof: str, gone: Reply, connect: Connect, server: Server
 ) -> None:
-    """Arroyo's response is empty, so that it proves nothing; what is deleted is not found any more."""
+    """Arroyo's response is empty and proves nothing; a deleted object is no longer found."""
     client = connect(server.url(), limits=ONCE)
     server.play(reply(None), gone)
     client.send(request_)
@@ -365,7 +365,7 @@ def test_requests_succeed_between_faults(
     with suppress(ArroyoNotFoundError):
         server.play(CLOSE, reply({"error": "Pipeline not found"}, 404))
         client.send(request_)
-        raise AssertionError("a deleted pipeline stays deleted")
+        raise AssertionError("no deleted pipeline comes back")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whatever a server sends: the result is one of our errors or the right pipeline, and the client remains usable."""
+"""Whatever a server sends, the result is one of our errors or the correct pipeline, and the client remains usable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests are repeated, how long the pauses are, and what is logged."""
+"""Which requests are repeated, the pauses in between, and the log lines."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_retries_of_a_poll() -> None:
     assert poll_retry_seconds(11, 0.1, error) == 0.1, "the poll is missed, and the next one is due"
     assert poll_retry_seconds(12, 0.1, error) <= 0.2
     assert poll_retry_seconds(11, 0.1, ArroyoApiError("no", retry_after_seconds=3.0)) == 3.0
-    # A server that asks for an hour may recover in a moment, which only a poll can find out.
+    # A server that asks for an hour's pause may recover sooner, which only a poll detects.
     assert poll_retry_seconds(1, 0.1, ArroyoApiError("no", retry_after_seconds=3600.0)) == 5.0
 
 

@@ -45,7 +45,7 @@ def main(versions: list[str]) -> int:
     if os.environ.get("ARROYO_URL"):
         try:
             with server_target() as target:
-                print(f"{target.url} speaks as Arroyo {target.version}")
+                print(f"{target.url} is Arroyo {target.version}")
                 return min(1, report(suite.on_server(target)))
         except NoServerError as error:
             print(error, file=sys.stderr)

@@ -96,7 +96,7 @@ def _left_out(target: Target, needs: str) -> str | None:
     if needs == "sandbox":
         return "needs a process of the server to be killed"
     if needs == "key" and target.api_key is None:
-        return "the server asks for no key, as far as ARROYO_API_KEY says"
+        return "without ARROYO_API_KEY, no key is known"
     if needs == "worker" and os.environ.get("ARROYO_JOB_CONTROLLER") != "worker":
         return "needs job-controller worker; set ARROYO_JOB_CONTROLLER=worker where it has it"
     if needs == "controller" and os.environ.get("ARROYO_JOB_CONTROLLER") == "worker":

@@ -1,4 +1,4 @@
-"""The hook: from an Airflow connection to a working client, and errors that say what to fix."""
+"""The hook: from an Airflow connection to a working client, and errors that name what to fix."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ CASES = [
         (runs_again(2000),        RESTART,         FAILED,  "Failed",  6, 0, False, 2),
         (runs_again(2000),        RESUME,          FAILED,  "Failed",  6, 0, False, 2),
     ]),
-    # Stopping a failed pipeline does nothing either: it stays Failed, which counts after the grace time.
+    # Stopping a failed pipeline has no effect either: it remains Failed, which counts after the grace time.
     Case("failing_source", STOP, STOP_CHECKPOINT, REACHED, "Failed", 2, GRACE, True, is_unchanged=True, versions=V16),
     Case("failing_source", STOP, STOP_CHECKPOINT, REACHED, "Failed", 6, GRACE, True, is_unchanged=True, versions=V15),
     Case("failing_source_default_restarts", submit("Running", 2000), CREATE, FAILED, "Failed", 21,
@@ -260,7 +260,7 @@ CASES = [
     Case("stop_twice_and_when_stopped", STOP, (STOP_CHECKPOINT, 2),          REACHED, "Stopped", 1),
     Case("stop_twice_and_when_stopped", STOP, (STOP_CHECKPOINT, 3),          REACHED, "Stopped", 1, GRACE, True,
          is_unchanged=True),
-    # The controller is down when the stop is requested: it stays Running for six more seconds.
+    # The controller is down when the stop is requested: it remains Running for six more seconds.
     Case("controller_down", submit("Running", 2000), CREATE,          REACHED, "Running", 1, 2000, versions=V16),
     Case("controller_down", STOP,                    STOP_CHECKPOINT, REACHED, "Stopped", 1, versions=V16),
     # Other settings of 0.16 that start a new run of the same job.

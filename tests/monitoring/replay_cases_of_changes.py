@@ -105,7 +105,7 @@ CASES_OF_CHANGES = [
         (runs_again(0),    RESTART,         STOPPED),
         (runs_again(2000), RESTART,         STOPPED),
     ]),
-    # The same after a resume: it stays Stopped, which counts after the grace time.
+    # The same after a resume: it remains Stopped, which counts after the grace time.
     *(Case("stop_right_after_resume", goal, begins, outcome, "Stopped", 1, GRACE, True, is_unchanged=True)
       for goal, begins, outcome in ((STOP, STOP_CHECKPOINT, REACHED), (runs_again(0), RESUME, STOPPED))),
     # A PATCH of a failed pipeline applies from the restart on; its file is still missing.
@@ -151,7 +151,7 @@ CASES_OF_CHANGES = [
     Case("rollback_resume_of_the_old", sensor("Stopped"), FIRST_POLL, REACHED, "Stopped", 1),
     *(Case("rollback_resume_of_the_old", runs_again(stable), RESUME, REACHED, "Running", 2, stable)
       for stable in (0, 2000)),
-    # With a parallelism of 0, it stays in Scheduling.
+    # With a parallelism of 0, it remains in Scheduling.
     Case("after_bad_patches", submit("Running"), FIRST_POLL, TIMED_OUT, "Scheduling", 2, TIMEOUT, True),
     Case("after_bad_patches", sensor("Stopped"), FIRST_POLL, TIMED_OUT, "Scheduling", 2, TIMEOUT, True),
 ]

@@ -1,4 +1,4 @@
-"""Polls that fail: what is retried, for how long, what is logged, and what counts after it."""
+"""Polls that fail: retries, the outage tolerance, log lines, and what counts afterwards."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def asked(state: str, run_id: int = 1, **more: Any) -> Job:
 
 @dataclass
 class History:
-    """What is seen how long after the request, and how the wait ends.
+    """A history of polls since the request, and how the wait ends.
 
     :param seen: seconds and jobs; only the last one ends the wait.
     """

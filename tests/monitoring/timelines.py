@@ -91,7 +91,7 @@ def poll(wait: PipelineWait, timeline: Timeline, now: float) -> WaitResult:
 
 
 def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[WaitResult, float]:
-    """Poll when something changed, and when the wait says that a poll is due; return the end and its time."""
+    """Poll when something changed, and when the wait has a poll due; return the end and its time."""
     now = moment(max(start, timeline.rows[0].ms))
     changes = [moment(row.ms) for row in timeline.rows]
     while True:

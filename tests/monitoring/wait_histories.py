@@ -186,7 +186,8 @@ class Run:
 
 
 def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> Run:
-    """Show events until the wait is over; if ``moves`` says so, another process takes over before an event.
+    """Show events until the wait is over; before an event whose entry in ``moves`` is true, another process takes
+    over.
 
     It takes over at once, since time without polls is not an outage. Events with an earlier run than before are left
     out: they are ignored, which has its own tests.

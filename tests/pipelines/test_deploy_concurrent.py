@@ -57,9 +57,9 @@ def test_of_two_concurrent_deploys_one_wins_and_one_says_so(bench: DeployBench, 
     assert caught.value.is_lost_race
     assert not caught.value.is_fatal
     assert "run r2" in str(caught.value)
-    told = re.search(r"This one's was deleted; both existed for up to [\d.]+ s", str(caught.value))
+    is_named = re.search(r"This one's was deleted; both existed for up to [\d.]+ s", str(caught.value))
     # 0.16 refuses the second create.
-    assert bool(told) == (bench.version == "0.15")
+    assert bool(is_named) == (bench.version == "0.15")
     (only,) = bench.pipelines()
     assert without_label(only.query) == third.query
     assert bench.states() == {only.id: "Running"}

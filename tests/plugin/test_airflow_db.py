@@ -217,7 +217,7 @@ def test_the_readable_dags_that_touched_it_last_are_shown(database: Database) ->
     found = touched(may_read=may_read, readable=lambda: {f"dag-{n:03}" for n in range(300)})
     assert {dag_id for dag_id, *_ in names(found)} == {f"dag-{n}" for n in range(250, 300)}
     assert (len(asked), found["more"]) == (MAX_TASKS + 1, True)
-    # If the user may read DAGs but not their XComs, only a limited number is checked, and the result says so.
+    # If the user may read DAGs but not their XComs, only a limited number is checked, and the result states it.
     found = touched(may_read=lambda _: False, readable=lambda: {f"dag-{n:03}" for n in range(300)})
     assert found == {"tasks": [], "more": True}
 

@@ -52,7 +52,7 @@ class FakeArroyo:
         self.seconds: Callable[[str, str], float] = lambda kind, pipeline_id: 0.0
         """How long a request takes."""
         self.fault: Callable[[str, str], Answer | None] = lambda kind, pipeline_id: None
-        """Called with the kind of poll and the pipeline: what is returned instead of a response."""
+        """Called with the kind of poll and the pipeline; returns the answer to give instead of a response, if any."""
         self.headers: dict[str, str] = {}
         """Sent with every response."""
         self.accepted_key: str | None = None

@@ -19,7 +19,7 @@ from tests.support import Lines
 
 INTERVAL = 0.1
 LIMIT_SECONDS = 40.0
-"""The limit for whatever takes real time, however slow the machine is."""
+"""The limit for everything that takes real time, however slow the machine is."""
 
 ALONE = 400
 """With this many jobs, the list costs more than eight single polls."""

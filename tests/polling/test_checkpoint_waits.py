@@ -98,7 +98,7 @@ def item(**fields: Any) -> dict[str, Any]:
 
 IGNORED = {
     "events that are none": listed(item(events="none"), item(epoch=8, events=[5])),
-    "what is no object": listed(5, None, [], item(), item(epoch=8)),
+    "an item that is not an object": listed(5, None, [], item(), item(epoch=8)),
     "fields that are new": listed(item(colour="blue"), item(epoch=8)),
     "one that is under way": listed(item(), item(epoch=8), item(epoch=9, finish_time=None)),
 }

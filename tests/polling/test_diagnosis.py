@@ -29,7 +29,7 @@ from tests.support import BROKEN, ENDLESS
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
 
 
-class Patient:
+class Pipeline:
     """A pipeline, and its diagnosis."""
 
     def __init__(self, sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
@@ -37,7 +37,7 @@ class Patient:
         self.client = client
         self.id = ""
 
-    def submit(self, query: str = ENDLESS, *, seconds: float = 30.0) -> Patient:
+    def submit(self, query: str = ENDLESS, *, seconds: float = 30.0) -> Pipeline:
         self.id = self.client.create_pipeline(name="orders", query=query).id
         self.sandbox.advance(seconds)
         return self
@@ -61,14 +61,14 @@ class Patient:
 
 
 @pytest.fixture(params=["0.15", "0.16"])
-def patient(request: pytest.FixtureRequest) -> Iterator[Patient]:
+def pipeline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     with (
         ArroyoSandbox(
             arroyo_version=request.param, clock=ManualClock(), seed=3, allowed_restarts=2
         ) as sandbox,
         ArroyoClient(ClientSettings(base_url=sandbox.url)) as client,
     ):
-        yield Patient(sandbox, client)
+        yield Pipeline(sandbox, client)
 
 
 def check(diagnosis: Diagnosis, kind: Kind, *words: str) -> None:
@@ -78,74 +78,74 @@ def check(diagnosis: Diagnosis, kind: Kind, *words: str) -> None:
     assert diagnosis.advice
 
 
-def test_a_pipeline_whose_checkpoints_finish_is_healthy(patient: Patient) -> None:
-    diagnosis = patient.submit().diagnosed()
+def test_a_pipeline_whose_checkpoints_finish_is_healthy(pipeline: Pipeline) -> None:
+    diagnosis = pipeline.submit().diagnosed()
     check(diagnosis, Kind.HEALTHY, "Running, run 1", "last checkpoint finished")
     assert not diagnosis.is_problem
 
 
-def test_a_pipeline_that_has_just_begun_is_starting(patient: Patient) -> None:
-    check(patient.submit(seconds=0).diagnosed(), Kind.STARTING)
-    patient.sandbox.advance(1)
-    check(patient.diagnosed(), Kind.STARTING, "Running, run 1; its first checkpoint has not finished yet")
+def test_a_pipeline_that_has_just_begun_is_starting(pipeline: Pipeline) -> None:
+    check(pipeline.submit(seconds=0).diagnosed(), Kind.STARTING)
+    pipeline.sandbox.advance(1)
+    check(pipeline.diagnosed(), Kind.STARTING, "Running, run 1; its first checkpoint has not finished yet")
 
 
-def test_stopped_and_finished_pipelines_have_no_problem(patient: Patient) -> None:
-    patient.submit()
-    patient.client.patch_pipeline(patient.id, stop=StopMode.CHECKPOINT)
-    check(patient.diagnosed(), Kind.STOPPING, "asked to stop")
-    patient.sandbox.advance(5)
-    check(patient.diagnosed(), Kind.PAUSED, "continues from checkpoint")
-    check(patient.submit(BOUNDED).diagnosed(), Kind.FINISHED)
+def test_stopped_and_finished_pipelines_have_no_problem(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    pipeline.client.patch_pipeline(pipeline.id, stop=StopMode.CHECKPOINT)
+    check(pipeline.diagnosed(), Kind.STOPPING, "asked to stop")
+    pipeline.sandbox.advance(5)
+    check(pipeline.diagnosed(), Kind.PAUSED, "continues from checkpoint")
+    check(pipeline.submit(BOUNDED).diagnosed(), Kind.FINISHED)
 
 
-def test_a_pipeline_without_a_controller(patient: Patient) -> None:
-    patient.sandbox.faults.controller_away()
-    check(patient.submit(seconds=20).diagnosed(), Kind.STARTING)
-    patient.sandbox.advance(20)
-    check(patient.diagnosed(), Kind.NO_CONTROLLER, "no controller has picked it up", "Arroyo's controller")
+def test_a_pipeline_without_a_controller(pipeline: Pipeline) -> None:
+    pipeline.sandbox.faults.controller_away()
+    check(pipeline.submit(seconds=20).diagnosed(), Kind.STARTING)
+    pipeline.sandbox.advance(20)
+    check(pipeline.diagnosed(), Kind.NO_CONTROLLER, "no controller has picked it up", "Arroyo's controller")
 
 
-def test_a_pipeline_that_is_never_scheduled(patient: Patient) -> None:
-    patient.sandbox.faults.never_starts()
-    check(patient.submit(seconds=90).diagnosed(), Kind.NOT_SCHEDULED, "has never run")
+def test_a_pipeline_that_is_never_scheduled(pipeline: Pipeline) -> None:
+    pipeline.sandbox.faults.never_starts()
+    check(pipeline.submit(seconds=90).diagnosed(), Kind.NOT_SCHEDULED, "has never run")
 
 
-def test_an_unreachable_broker(patient: Patient) -> None:
-    patient.sandbox.faults.kafka_away()
-    check(patient.submit(seconds=15).diagnosed(), Kind.STARTING)
-    patient.sandbox.advance(60)
-    diagnosis = patient.diagnosed()
+def test_an_unreachable_broker(pipeline: Pipeline) -> None:
+    pipeline.sandbox.faults.kafka_away()
+    check(pipeline.submit(seconds=15).diagnosed(), Kind.STARTING)
+    pipeline.sandbox.advance(60)
+    diagnosis = pipeline.diagnosed()
     check(diagnosis, Kind.BROKER_UNREACHABLE, "cannot reach its broker", "afka consumer")
     assert diagnosis.is_problem
 
 
-def test_a_missing_file(patient: Patient) -> None:
-    diagnosis = patient.submit(BROKEN).diagnosed()
-    if patient.sandbox.arroyo_version == "0.15":
+def test_a_missing_file(pipeline: Pipeline) -> None:
+    diagnosis = pipeline.submit(BROKEN).diagnosed()
+    if pipeline.sandbox.arroyo_version == "0.15":
         # This version reports no cause.
         check(diagnosis, Kind.FAILED, "restarted too many times")
     else:
         check(diagnosis, Kind.FILE_MISSING, "/nonexistent/input.json", "domain: user")
 
 
-def test_flapping_is_detected_only_by_observing(patient: Patient) -> None:
-    patient.submit()
-    patient.sandbox.faults.flap()
-    check(patient.diagnosed(observe_seconds=5), Kind.FLAPPING, "keeps restarting")
+def test_flapping_is_detected_only_by_observing(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    pipeline.sandbox.faults.flap()
+    check(pipeline.diagnosed(observe_seconds=5), Kind.FLAPPING, "keeps restarting")
 
 
-def test_missing_checkpoints(patient: Patient) -> None:
-    patient.submit()
-    evidence = gather(patient.client, patient.id)
+def test_missing_checkpoints(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    evidence = gather(pipeline.client, pipeline.id)
     check(diagnose(replace(evidence, now=evidence.now + 50)), Kind.HEALTHY)
     check(diagnose(replace(evidence, now=evidence.now + 90)), Kind.NO_CHECKPOINT, "One is due every 10.0 s")
     never = replace(evidence, now=evidence.now + 90, checkpoints=())
     check(diagnose(never), Kind.NO_CHECKPOINT, "it has no finished checkpoint")
 
 
-def test_an_operator_with_backpressure(patient: Patient) -> None:
-    evidence = gather(patient.submit().client, patient.id)
+def test_an_operator_with_backpressure(pipeline: Pipeline) -> None:
+    evidence = gather(pipeline.submit().client, pipeline.id)
     node = evidence.pipeline.graph.nodes[-1]
 
     def backpressure(*values: float) -> tuple[OperatorMetrics, ...]:
@@ -157,54 +157,54 @@ def test_an_operator_with_backpressure(patient: Patient) -> None:
     check(diagnose(replace(evidence, metrics=backpressure(0.97, 0.1))), Kind.HEALTHY)
 
 
-def test_a_pipeline_without_a_job(patient: Patient) -> None:
-    evidence = gather(patient.submit().client, patient.id)
+def test_a_pipeline_without_a_job(pipeline: Pipeline) -> None:
+    evidence = gather(pipeline.submit().client, pipeline.id)
     check(diagnose(replace(evidence, jobs=())), Kind.NO_JOB, "has no job")
 
 
-def test_an_old_error_is_not_the_current_problem(patient: Patient) -> None:
-    patient.sandbox.faults.kafka_away()
-    patient.submit(seconds=60)
-    patient.sandbox.faults.clear()
-    patient.sandbox.advance(120)
-    check(patient.diagnosed(), Kind.HEALTHY)
+def test_an_old_error_is_not_the_current_problem(pipeline: Pipeline) -> None:
+    pipeline.sandbox.faults.kafka_away()
+    pipeline.submit(seconds=60)
+    pipeline.sandbox.faults.clear()
+    pipeline.sandbox.advance(120)
+    check(pipeline.diagnosed(), Kind.HEALTHY)
 
 
-def test_a_missing_pipeline(patient: Patient) -> None:
-    patient.id = "pl_nothing"
+def test_a_missing_pipeline(pipeline: Pipeline) -> None:
+    pipeline.id = "pl_nothing"
     with pytest.raises(ArroyoNotFoundError):
-        patient.diagnosed()
+        pipeline.diagnosed()
 
 
-def test_echoes_of_the_pipeline_are_shown_without_its_secrets(patient: Patient) -> None:
+def test_echoes_of_the_pipeline_are_shown_without_its_secrets(pipeline: Pipeline) -> None:
     sql = canaries.TABLES["redis"] + canaries.TABLES["mqtt"] + canaries.TABLES["webhook"]
-    patient.submit(f"{sql}\n{ENDLESS}", seconds=30)
-    patient.sandbox.faults.fail(patient.id, error=f"refused: {' and '.join(canaries.leaked(sql))}")
-    patient.sandbox.advance(30)
-    told = str(patient.diagnosed())
-    assert "refused: *** and ***" in told
-    assert not canaries.leaked(told)
-    job = patient.client.get_job(patient.id)
+    pipeline.submit(f"{sql}\n{ENDLESS}", seconds=30)
+    pipeline.sandbox.faults.fail(pipeline.id, error=f"refused: {' and '.join(canaries.leaked(sql))}")
+    pipeline.sandbox.advance(30)
+    text = str(pipeline.diagnosed())
+    assert "refused: *** and ***" in text
+    assert not canaries.leaked(text)
+    job = pipeline.client.get_job(pipeline.id)
     assert job is not None
-    evidence, _ = gather_for_error(patient.client, PipelineRef(pipeline_id=patient.id), job)
+    evidence, _ = gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id), job)
     assert evidence.jobs[-1].failure is not None
     assert not canaries.leaked(f"{evidence.jobs[-1].failure.error}{evidence.errors}")
 
 
-def test_sql_that_arroyo_no_longer_accepts(patient: Patient) -> None:
-    patient.submit()
-    patient.sandbox.faults.fail("orders", error="worker left")
-    patient.sandbox.advance(30)
-    check(patient.diagnosed(), Kind.FAILED)
-    evidence = gather(patient.client, patient.id)
+def test_sql_that_arroyo_no_longer_accepts(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    pipeline.sandbox.faults.fail("orders", error="worker left")
+    pipeline.sandbox.advance(30)
+    check(pipeline.diagnosed(), Kind.FAILED)
+    evidence = gather(pipeline.client, pipeline.id)
     check(
         diagnose(replace(evidence, refusals=("table 'x' not found",))),
         Kind.SQL_REFUSED,
         "table 'x' not found",
     )
     # For example, a table of the catalog was deleted: the planner is asked again.
-    patient.sandbox.faults.status(400, error="Error during planning: no", path="*/validate_query")
-    check(patient.diagnosed(), Kind.FAILED)
+    pipeline.sandbox.faults.status(400, error="Error during planning: no", path="*/validate_query")
+    check(pipeline.diagnosed(), Kind.FAILED)
 
 
 # -- every fault of the sandbox -----------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Fault:
 
 UNREACHABLE = (ArroyoConnectionError, ArroyoUnreachableError)
 FAULTS: dict[str, Fault] = {
-    # One bad response is retried, and says nothing about the pipeline.
+    # One bad response is retried and is no sign of a problem with the pipeline.
     "status": Fault(Kind.HEALTHY, {"status": 503}),
     "latency": Fault(Kind.HEALTHY, {"seconds": 0.05}),
     "early_hints": Fault(Kind.HEALTHY),
@@ -259,13 +259,13 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.fixture(params=["0.15", "0.16"])
-def impatient(request: pytest.FixtureRequest) -> Iterator[Patient]:
-    """A pipeline, seen by a client with short timeouts."""
+def short_timeouts(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+    """A pipeline, and a client with short timeouts."""
     with (
         ArroyoSandbox(arroyo_version=request.param, clock=ManualClock(), seed=3) as sandbox,
         ArroyoClient(ClientSettings(base_url=sandbox.url, read_timeout_seconds=0.5)) as client,
     ):
-        yield Patient(sandbox, client)
+        yield Pipeline(sandbox, client)
 
 
 def test_the_table_names_every_fault() -> None:
@@ -273,21 +273,21 @@ def test_the_table_names_every_fault() -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_has_its_diagnosis(name: str, impatient: Patient) -> None:
-    fault, sandbox = FAULTS[name], impatient.sandbox
+def test_every_fault_has_its_diagnosis(name: str, short_timeouts: Pipeline) -> None:
+    fault, pipeline = FAULTS[name], short_timeouts
     if fault.is_first:
-        sandbox.faults.inject(name, **fault.fields)
-        impatient.submit(seconds=fault.seconds)
+        pipeline.sandbox.faults.inject(name, **fault.fields)
+        pipeline.submit(seconds=fault.seconds)
     else:
-        impatient.submit()
-        sandbox.faults.inject(name, **fault.fields)
-        sandbox.advance(fault.seconds)
+        pipeline.submit()
+        pipeline.sandbox.faults.inject(name, **fault.fields)
+        pipeline.sandbox.advance(fault.seconds)
     if isinstance(fault.kind, Kind):
-        check(impatient.diagnosed(observe_seconds=fault.observe), fault.kind)
+        check(pipeline.diagnosed(observe_seconds=fault.observe), fault.kind)
         return
-    impatient.client = impatient.client.with_limits(max_elapsed_seconds=0.2)
+    pipeline.client = pipeline.client.with_limits(max_elapsed_seconds=0.2)
     with pytest.raises(UNREACHABLE if fault.kind is ArroyoConnectionError else fault.kind):
-        impatient.diagnosed()
+        pipeline.diagnosed()
 
 
 @pytest.mark.parametrize(
@@ -300,32 +300,32 @@ def test_every_fault_has_its_diagnosis(name: str, impatient: Patient) -> None:
 )
 @pytest.mark.parametrize("status", [403, 500])
 def test_data_that_a_gateway_withholds_is_named_and_does_not_count_as_empty(
-    status: int, route: str, kind: Kind, message: str, patient: Patient
+    status: int, route: str, kind: Kind, message: str, pipeline: Pipeline
 ) -> None:
-    patient.submit()
-    patient.client = patient.client.with_limits(max_elapsed_seconds=0.2)
-    patient.sandbox.faults.status(status, path=f"*/{route}*", times=None)
+    pipeline.submit()
+    pipeline.client = pipeline.client.with_limits(max_elapsed_seconds=0.2)
+    pipeline.sandbox.faults.status(status, path=f"*/{route}*", times=None)
     what = "metrics" if route == "operator_metric_groups" else route
-    check(patient.diagnosed(), kind, message, f"Its {what} cannot be read: ", f"({status})")
-    assert "unreachable" not in str(patient.diagnosed())
+    check(pipeline.diagnosed(), kind, message, f"Its {what} cannot be read: ", f"({status})")
+    assert "unreachable" not in str(pipeline.diagnosed())
 
 
-def test_a_failure_is_reported_if_nothing_else_can_be_read(patient: Patient) -> None:
-    patient.submit()
-    patient.sandbox.faults.fail("orders", error="worker left")
-    patient.sandbox.advance(30)
-    patient.client = patient.client.with_limits(max_elapsed_seconds=0.0)
-    patient.sandbox.faults.status(500, path="*/jobs/*", times=None)
-    check(patient.diagnosed(), Kind.FAILED, "worker left", "Its checkpoints cannot be read")
+def test_a_failure_is_reported_if_nothing_else_can_be_read(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    pipeline.sandbox.faults.fail("orders", error="worker left")
+    pipeline.sandbox.advance(30)
+    pipeline.client = pipeline.client.with_limits(max_elapsed_seconds=0.0)
+    pipeline.sandbox.faults.status(500, path="*/jobs/*", times=None)
+    check(pipeline.diagnosed(), Kind.FAILED, "worker left", "Its checkpoints cannot be read")
 
 
-def test_unreadable_checkpoints_of_a_stopped_pipeline_do_not_count_as_missing(patient: Patient) -> None:
-    patient.submit()
-    patient.client.patch_pipeline(patient.id, stop=StopMode.CHECKPOINT)
-    patient.sandbox.advance(10)
-    patient.client = patient.client.with_limits(max_elapsed_seconds=0.0)
-    patient.sandbox.faults.reset(path="*/checkpoints", times=None)
-    diagnosis = patient.diagnosed()
+def test_unreadable_checkpoints_of_a_stopped_pipeline_do_not_count_as_missing(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    pipeline.client.patch_pipeline(pipeline.id, stop=StopMode.CHECKPOINT)
+    pipeline.sandbox.advance(10)
+    pipeline.client = pipeline.client.with_limits(max_elapsed_seconds=0.0)
+    pipeline.sandbox.faults.reset(path="*/checkpoints", times=None)
+    diagnosis = pipeline.diagnosed()
     check(diagnosis, Kind.STOPPED, "Its checkpoints cannot be read")
     assert diagnosis.summary == "Stopped, as requested."
 
@@ -333,18 +333,18 @@ def test_unreadable_checkpoints_of_a_stopped_pipeline_do_not_count_as_missing(pa
 # -- for the error of a wait --------------------------------------------------------------------------------------
 
 
-def explained(patient: Patient, **more: Any) -> tuple[Any, Any]:
-    job = patient.client.get_job(patient.id)
+def explained(pipeline: Pipeline, **more: Any) -> tuple[Any, Any]:
+    job = pipeline.client.get_job(pipeline.id)
     assert job is not None
-    return gather_for_error(patient.client, PipelineRef(pipeline_id=patient.id, name="orders"), job, **more)
+    return gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id, name="orders"), job, **more)
 
 
-def test_gathering_for_an_error_is_one_round_of_requests(patient: Patient) -> None:
-    patient.submit()
-    before = patient.sandbox.requests.total
-    evidence, missing = explained(patient)
+def test_gathering_for_an_error_is_one_round_of_requests(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    before = pipeline.sandbox.requests.total
+    evidence, missing = explained(pipeline)
     check(diagnose(evidence), Kind.HEALTHY)
-    assert (missing, patient.sandbox.requests.total - before) == (None, 5)
+    assert (missing, pipeline.sandbox.requests.total - before) == (None, 5)
 
 
 @pytest.mark.parametrize(
@@ -356,23 +356,25 @@ def test_gathering_for_an_error_is_one_round_of_requests(patient: Patient) -> No
         lambda faults: faults.status(404, error="Pipeline not found", path="*/pipelines/pl_*", times=None),
     ],
 )
-def test_unreadable_parts_are_reported_as_missing(inject: Callable[[Any], object], patient: Patient) -> None:
-    patient.submit()
-    job = patient.client.get_job(patient.id)
+def test_unreadable_parts_are_reported_as_missing(
+    inject: Callable[[Any], object], pipeline: Pipeline
+) -> None:
+    pipeline.submit()
+    job = pipeline.client.get_job(pipeline.id)
     assert job is not None
-    inject(patient.sandbox.faults)
+    inject(pipeline.sandbox.faults)
     evidence, missing = gather_for_error(
-        patient.client, PipelineRef(pipeline_id=patient.id, name="orders"), job
+        pipeline.client, PipelineRef(pipeline_id=pipeline.id, name="orders"), job
     )
     assert missing is not None
     assert diagnose(evidence).kind is not Kind.NO_CHECKPOINT
 
 
-def test_a_hanging_server_delays_an_error_only_up_to_the_limit(patient: Patient) -> None:
-    patient.submit()
-    patient.sandbox.faults.hang(path="*/errors*", times=None)
+def test_a_hanging_server_delays_an_error_only_up_to_the_limit(pipeline: Pipeline) -> None:
+    pipeline.submit()
+    pipeline.sandbox.faults.hang(path="*/errors*", times=None)
     began = time.monotonic()
-    evidence, missing = explained(patient, seconds=0.5)
+    evidence, missing = explained(pipeline, seconds=0.5)
     # The margin is for a busy machine; the read timeout is 30 seconds.
     assert time.monotonic() - began < 20
     assert missing is not None

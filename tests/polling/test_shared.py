@@ -192,7 +192,7 @@ async def test_a_stable_state_is_reached_after_stable_for(count: int) -> None:
 
 @virtual
 async def test_lines_are_logged_in_the_context_of_the_waiting_task() -> None:
-    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="no task")
     written: list[tuple[str, str]] = []
     connected_as: list[str] = []
     server = FakeArroyo()
@@ -205,7 +205,7 @@ async def test_lines_are_logged_in_the_context_of_the_waiting_task() -> None:
         connected_as.append(who.get())
         return await FakeArroyo.connect(server)
 
-    server.connect = connect  # type: ignore[method-assign]  # logs who looked the connection up
+    server.connect = connect  # type: ignore[method-assign]  # logs in which context the connection is read
     waits = Waits(server)
     names = server.many(3)
     log = a_logger()
@@ -219,7 +219,7 @@ async def test_lines_are_logged_in_the_context_of_the_waiting_task() -> None:
     assert Counter(name for name, _ in written) == dict.fromkeys(names, 2)
     assert all(name in text for name, text in written)
     # Log lines of shared polls are in no task's log.
-    assert connected_as == ["nobody"]
+    assert connected_as == ["no task"]
 
 
 @MODES
@@ -414,15 +414,15 @@ async def test_each_wait_keeps_its_own_clock(count: int) -> None:
 
 @virtual
 async def test_few_waits_are_notified_in_one_turn_of_the_event_loop() -> None:
-    told: Counter[int] = Counter()
+    notified: Counter[int] = Counter()
 
     class Notified(PipelineWait):
         def observe(self, *args: Any, **kwargs: Any) -> WaitResult:
-            told[turns()] += 1
+            notified[turns()] += 1
             return super().observe(*args, **kwargs)
 
         def observe_error(self, *args: Any, **kwargs: Any) -> WaitResult:
-            told[turns()] += 1
+            notified[turns()] += 1
             return super().observe_error(*args, **kwargs)
 
     server = FakeArroyo()
@@ -433,10 +433,10 @@ async def test_few_waits_are_notified_in_one_turn_of_the_event_loop() -> None:
     server.fault = lambda kind, of: "refused"
     # After the eleventh failure, which announces the outage.
     await pass_time(30)
-    assert sum(told.values()) >= 12_000
+    assert sum(notified.values()) >= 12_000
     server.fault = lambda kind, of: None
     await pass_time(5)
-    assert max(told.values()) <= 2 * MAX_SINGLE_POLLS + 10
+    assert max(notified.values()) <= 2 * MAX_SINGLE_POLLS + 10
     for task in waits.tasks:
         task.cancel()
 

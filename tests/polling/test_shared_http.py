@@ -192,7 +192,7 @@ async def test_the_last_wait_closes_the_client_and_the_next_one_makes_another() 
 
 async def test_each_key_has_its_poller() -> None:
     async def connect() -> ArroyoClient:
-        raise AssertionError("nobody polls")
+        raise AssertionError("there are no polls")
 
     async with AsyncExitStack() as stack:
         one, same, other = [
@@ -200,8 +200,8 @@ async def test_each_key_has_its_poller() -> None:
         ]
         assert one is same
         assert one is not other
-    async with shared_poller("a", connect) as anew:
-        assert anew is not one
+    async with shared_poller("a", connect) as new:
+        assert new is not one
 
 
 async def test_event_loops_share_nothing() -> None:

@@ -97,10 +97,10 @@ async def test_a_cancelled_caller_leaves_the_thread_usable() -> None:
 
 
 async def test_threads_have_no_context_and_hold_on_to_nothing() -> None:
-    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="no task")
     who.set("me")
     pool = DaemonThreads("t-context")
-    assert await pool.run(who.get) == "nobody"
+    assert await pool.run(who.get) == "no task"
 
     class Big:
         pass

@@ -1,4 +1,4 @@
-"""Optional fields of a job: whatever they contain, the poll counts, in every mode alike."""
+"""A poll counts in every mode, whatever the optional fields of the job contain."""
 
 from __future__ import annotations
 
