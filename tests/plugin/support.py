@@ -18,7 +18,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
 
 def job(number: int, state: str = "Running", run: int = 1, **fields: Any) -> Job:
-    """Return the job of pipeline number so and so."""
+    """Return the job of the pipeline with that number."""
     return Job(id=f"job_{number}", pipeline_id=f"pl_{number}", state=state, run_id=run, **fields)
 
 
@@ -42,8 +42,8 @@ def acted(
     )
 
 
-class Looked:
-    """A watch on a sandbox, with a clock of its own, so that its pauses take no time."""
+class WatchBench:
+    """A watch on a sandbox, with its own clock, so that its pauses take no time."""
 
     def __init__(self, sandbox: ArroyoSandbox) -> None:
         self.now = 1000.0
@@ -70,13 +70,13 @@ class Looked:
         await asyncio.sleep(0)
 
     async def refresh(self, *shown: str, after: float = 2.0) -> None:
-        """Look after so many seconds, and let the details come in."""
+        """Refresh after that many seconds, and wait for the details."""
         self.now += after
         await self.watch.refresh(shown)
         await self.settle()
 
     async def open(self, pipeline_id: str, after: float = 2.0) -> None:
-        """Look at a pipeline's own page after so many seconds, and let its data come in."""
+        """Open a pipeline's own page after that many seconds, and wait for its data."""
         self.now += after
         await self.watch.refresh(opened=pipeline_id)
         await self.settle()

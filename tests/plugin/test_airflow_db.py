@@ -277,7 +277,7 @@ def test_the_pipeline_of_a_task_is_read_from_its_xcoms(database: Database) -> No
     assert (found["pipeline_id"], found["connection_id"]) == ("pl_1", "staging")
 
 
-def test_a_task_without_a_pipeline_has_none(database: Database) -> None:
+def test_a_task_without_a_pipeline_has_no_link(database: Database) -> None:
     found = airflow_db.pipeline_of_task(TaskInstanceKey("shop", "r1", "t", -1))
     assert (found["pipeline_id"], found["pipeline_name"], found["state"]) == (None, None, None)
 

@@ -1,4 +1,4 @@
-"""The routes, with Airflow's own simple auth manager, on the sandbox: who may do what, and what comes back."""
+"""The routes, with Airflow's own simple auth manager, on the sandbox: rights and responses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONN = "arroyo_tested"
 
 
 class Site:
-    """The routes as a browser of one user reaches them, and what was written to the audit log."""
+    """The routes as one user's browser uses them, and the audit log."""
 
     def __init__(self, client: TestClient, sandbox: ArroyoSandbox) -> None:
         self.client = client
@@ -60,7 +60,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with ArroyoSandbox(pipelines=2, api_key="very-secret-key", seed=1) as sandbox:
         connection = {"conn_type": "arroyo", "host": sandbox.url, "password": "very-secret-key"}
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_TESTED", json.dumps(connection))
-        # On a busy machine the sandbox may take longer than a page waits.
+        # On a busy machine, the sandbox may take longer than a page would wait.
         monkeypatch.setattr(watch, "WAIT_SECONDS", 60.0)
         monkeypatch.setattr(reader, "ROUND_WAIT_SECONDS", 60.0)
         monkeypatch.setattr(service, "REQUEST_SECONDS", 60.0)
@@ -105,7 +105,7 @@ QUERY = {
 }
 
 
-def test_the_table_below_has_every_route(site: Site) -> None:
+def test_the_table_lists_every_route(site: Site) -> None:
     routes = {(method, path) for method, path in ROUTES}
     app: Any = site.client.app
     known = {(m, r.path.removeprefix("/api/")) for r in app.routes for m in getattr(r, "methods", None) or ()}
@@ -113,7 +113,7 @@ def test_the_table_below_has_every_route(site: Site) -> None:
 
 
 @pytest.mark.parametrize("method, path", ROUTES)
-def test_every_route_wants_a_logged_in_user(site: Site, method: str, path: str) -> None:
+def test_every_route_needs_a_logged_in_user(site: Site, method: str, path: str) -> None:
     site.role = None
     body: dict[str, Any] | None = {} if method == "POST" else None
     response = site.client.request(method, f"/api/{path}", params=QUERY, headers=HEADERS, json=body)
@@ -122,7 +122,7 @@ def test_every_route_wants_a_logged_in_user(site: Site, method: str, path: str) 
 
 @pytest.mark.parametrize("path", READING)
 @pytest.mark.parametrize("role", ["viewer", "user"])
-def test_reading_wants_the_right_to_read_the_connection(site: Site, path: str, role: str) -> None:
+def test_reading_needs_the_right_to_read_the_connection(site: Site, path: str, role: str) -> None:
     site.role = role
     response = site.get(path, connection_id=CONN, pipeline_id="pl_1")
     assert response.status_code == 403
@@ -131,7 +131,7 @@ def test_reading_wants_the_right_to_read_the_connection(site: Site, path: str, r
     assert len(site.sandbox.requests) == 0
 
 
-def test_reading_is_not_acting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_right_to_read_does_not_allow_actions(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     (pipeline_id, *_) = site.ids().values()
     monkeypatch.setattr(access, "may_use_connection", lambda _id, method, _user: method == "GET")
     assert site.pipelines()["may_act"] is False
@@ -147,7 +147,7 @@ def test_reading_is_not_acting(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     [{}, {**HEADERS, "Sec-Fetch-Site": "same-site"}, {**HEADERS, "Sec-Fetch-Site": "cross-site"}],
     ids=["without our header", "another port", "another site"],
 )
-def test_a_foreign_page_cannot_act(site: Site, headers: dict[str, str]) -> None:
+def test_a_page_of_another_origin_cannot_act(site: Site, headers: dict[str, str]) -> None:
     (pipeline_id, *_) = site.ids().values()
     assert site.act("stop", pipeline_id, headers=headers).status_code == 403
     assert site.sandbox.requests.count("PATCH") == 0
@@ -171,9 +171,9 @@ def test_a_connection_of_another_type_is_not_used(site: Site, monkeypatch: pytes
     assert len(site.sandbox.requests) == 0
 
 
-# What Airflow's database says of tasks needs no connection.
+# Reading tasks from Airflow's database needs no connection.
 @pytest.mark.parametrize("path", sorted({*READING} - {"pipeline/tasks"}))
-def test_a_connection_that_is_not_there_is_named(site: Site, path: str) -> None:
+def test_a_missing_connection_is_named(site: Site, path: str) -> None:
     response = site.get(path, connection_id="nowhere", pipeline_id="pl_1")
     assert response.status_code in (200, 502)
     assert "no Airflow connection 'nowhere'" in response.text
@@ -187,7 +187,7 @@ def test_no_secret_reaches_the_browser(site: Site) -> None:
     assert all("very-secret-key" not in text for text in texts)
 
 
-def test_the_list_comes_whole_and_then_as_changes(site: Site) -> None:
+def test_the_whole_list_is_sent_first_and_then_only_changes(site: Site) -> None:
     response = site.get("pipelines", connection_id=CONN)
     assert response.headers["cache-control"] == "no-store"
     first = response.json()
@@ -208,31 +208,31 @@ def test_the_list_comes_whole_and_then_as_changes(site: Site) -> None:
         ("rescale", {"parallelism": 3}, "PATCH", {"parallelism": 3}),
     ],
 )
-def test_an_action_is_one_request_and_at_once_a_row_of_the_audit_log(
+def test_an_action_is_one_request_and_is_logged_at_once(
     site: Site, action: str, options: dict[str, Any], method: str, body: dict[str, Any]
 ) -> None:
     pipeline_id = site.ids()["pipeline-1"]
     assert site.act(action, pipeline_id, **options).status_code == 200
     sent = [request.json for request in site.sandbox.requests if request.method == method]
     assert sent == [body]
-    row = site.audit[0]  # the next one says how it ended
+    row = site.audit[0]  # the next row has the outcome
     assert (row["event"], row["user_name"]) == (f"arroyo.{action}", "jane")
     assert row["extra"]["arroyo_response"] == "accepted"
     assert row["extra"]["outcome"] == "requested"
     assert row["extra"]["pipeline_name"] == "pipeline-1"
 
 
-def test_a_page_asks_what_an_action_came_to(site: Site) -> None:
-    said = site.act("restart", site.ids()["pipeline-1"]).json()
-    unknown = {**said["follow"], "plan": {**said["follow"]["plan"], "version": 99}}
-    for wrong in (unknown, {**said["follow"], "action": "explode"}, {}):
+def test_a_page_gets_the_outcome_of_an_action(site: Site) -> None:
+    message = site.act("restart", site.ids()["pipeline-1"]).json()
+    unknown = {**message["follow"], "plan": {**message["follow"]["plan"], "version": 99}}
+    for wrong in (unknown, {**message["follow"], "action": "explode"}, {}):
         assert site.outcome(wrong).status_code == 422
     deadline = time.monotonic() + 60
-    while said["outcome"] is None and time.monotonic() < deadline:
-        response = site.outcome(said["follow"])
+    while message["outcome"] is None and time.monotonic() < deadline:
+        response = site.outcome(message["follow"])
         assert response.status_code == 200, response.text
-        said = response.json()
-    assert said["outcome"] == {"ok": True, "text": "It is running again."}
+        message = response.json()
+    assert message["outcome"] == {"ok": True, "text": "It is running again."}
 
 
 def test_a_refusal_is_shown_in_arroyos_words_and_logged(site: Site) -> None:
@@ -256,7 +256,7 @@ def test_a_refusal_is_shown_in_arroyos_words_and_logged(site: Site) -> None:
         ("rescale", {"parallelism": 1e300}, 422),
     ],
 )
-def test_a_wrong_action_is_refused_before_anything_is_sent(
+def test_an_invalid_action_is_refused_before_any_request(
     site: Site, action: str, options: dict[str, Any], status: int
 ) -> None:
     pipeline_id = site.ids()["pipeline-1"]
@@ -264,7 +264,7 @@ def test_a_wrong_action_is_refused_before_anything_is_sent(
     assert {request.method for request in site.sandbox.requests} == {"GET"}
 
 
-def test_an_unknown_pipeline_is_not_acted_on(site: Site) -> None:
+def test_an_action_on_an_unknown_pipeline_is_refused(site: Site) -> None:
     response = site.act("delete", "pl_gone")
     assert response.status_code == 404
     assert "There is no pipeline 'pl_gone'" in response.json()["detail"]
@@ -278,7 +278,7 @@ def test_an_action_on_an_arroyo_that_is_away_says_so(site: Site) -> None:
     assert "503" in response.json()["detail"]
 
 
-def test_a_failing_audit_log_does_not_hide_that_it_was_done(
+def test_an_action_succeeds_if_the_audit_log_fails(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_args: Any, **_kwargs: Any) -> None:
@@ -289,6 +289,6 @@ def test_a_failing_audit_log_does_not_hide_that_it_was_done(
     assert "could not be written: arroyo.stop by jane" in caplog.text
 
 
-def test_there_are_no_open_pages_of_documentation(site: Site) -> None:
+def test_the_documentation_pages_of_fastapi_are_off(site: Site) -> None:
     for path in ("/docs", "/redoc", "/openapi.json"):
         assert site.client.get(path).status_code == 404

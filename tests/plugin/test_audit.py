@@ -16,24 +16,24 @@ from airflow_provider_arroyo.plugin.audit import Audit, follow
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
 
-from .support import Looked, acted, job
+from .support import WatchBench, acted, job
 
 NAME = "pipeline-1"
 
 
 @pytest.fixture(params=["0.16", "0.15"])
-def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
+def bench(request: pytest.FixtureRequest) -> Iterator[WatchBench]:
     clock = ManualClock()
     with ArroyoSandbox(arroyo_version=request.param, pipelines=1, seed=1, clock=clock) as sandbox:
         clock.advance(30)
-        yield Looked(sandbox)
+        yield WatchBench(sandbox)
 
 
-async def act(looked: Looked, action: Action, **more: Any) -> Acted:
-    """Do what the route does."""
-    while not (looked.names() and looked.row(NAME).job):  # 0.15 tells jobs one by one
-        await looked.refresh()
-    row = looked.row(NAME)
+async def act(bench: WatchBench, action: Action, **more: Any) -> Acted:
+    """Do the action as the route does."""
+    while not (bench.names() and bench.row(NAME).job):  # on 0.15, jobs are read one by one
+        await bench.refresh()
+    row = bench.row(NAME)
     found = Acted(
         action=action,
         options=ActionOptions(**more),
@@ -41,26 +41,26 @@ async def act(looked: Looked, action: Action, **more: Any) -> Acted:
         user_name="jane",
         facts=row.facts,
         before=row.job,
-        at=looked.now,
+        at=bench.now,
         failure=None,
     )
     request = request_for(action, row.pipeline_id, found.options)
-    await looked.watch.send(request)
+    await bench.watch.send(request)
     return found
 
 
-async def ended(looked: Looked, what: Acted) -> dict[str, Any]:
-    """Follow an action to its end, and return the second row."""
+async def ended(bench: WatchBench, what: Acted) -> dict[str, Any]:
+    """Follow an action until it ends, and return the second row."""
     wait = what.wait()
     assert wait is not None
 
     async def sleep(seconds: float) -> None:
-        looked.now += seconds
-        looked.sandbox.advance(seconds)
-        await looked.settle()
+        bench.now += seconds
+        bench.sandbox.advance(seconds)
+        await bench.settle()
 
-    result = await follow(lambda: looked.watch, wait, now=lambda: looked.now, sleep=sleep)
-    assert not looked.watch.listeners
+    result = await follow(lambda: bench.watch, wait, now=lambda: bench.now, sleep=sleep)
+    assert not bench.watch.listeners
     return what.ended(result)
 
 
@@ -69,10 +69,10 @@ async def ended(looked: Looked, what: Acted) -> dict[str, Any]:
     [("stop", {}, "Stopped"), ("restart", {}, "Running"), ("rescale", {"parallelism": 2}, "Running")],
 )
 async def test_the_second_row_has_the_outcome(
-    looked: Looked, action: Action, more: dict[str, Any], state: str
+    bench: WatchBench, action: Action, more: dict[str, Any], state: str
 ) -> None:
-    what = await act(looked, action, **more)
-    row = await ended(looked, what)
+    what = await act(bench, action, **more)
+    row = await ended(bench, what)
     assert (row["outcome"], row["state_after"]) == ("reached", state)
     assert what.before is not None
     assert (row["run_after"] > what.before.run_id) is (state == "Running")
@@ -80,41 +80,41 @@ async def test_the_second_row_has_the_outcome(
     assert 0 < row["seconds"] < FOLLOW_SECONDS
 
 
-async def test_one_that_fails_instead_says_why(looked: Looked) -> None:
-    what = await act(looked, "stop")
-    looked.sandbox.faults.fail(NAME, error="broker is away", after=0)
-    row = await ended(looked, what)
+async def test_the_second_row_has_the_reason_of_a_failure(bench: WatchBench) -> None:
+    what = await act(bench, "stop")
+    bench.sandbox.faults.fail(NAME, error="broker is away", after=0)
+    row = await ended(bench, what)
     assert (row["outcome"], row["failure_reason"]) == ("failed", "broker is away")
 
 
-async def test_a_pipeline_that_is_deleted_instead(looked: Looked) -> None:
-    what = await act(looked, "stop")
-    looked.sandbox.faults.delete(what.facts.pipeline_id, after=0)
-    row = await ended(looked, what)
+async def test_the_second_row_reports_a_deletion(bench: WatchBench) -> None:
+    what = await act(bench, "stop")
+    bench.sandbox.faults.delete(what.facts.pipeline_id, after=0)
+    row = await ended(bench, what)
     assert row["outcome"] == "deleted"
-    assert NAME not in looked.names()
+    assert NAME not in bench.names()
 
 
-async def test_a_state_that_a_page_saw_is_not_missed(looked: Looked) -> None:
-    what = await act(looked, "stop")
+async def test_a_state_that_a_page_saw_is_not_missed(bench: WatchBench) -> None:
+    what = await act(bench, "stop")
 
     async def sleep(seconds: float) -> None:
         # A page sees it stopped, and its user deletes it at once.
-        looked.sandbox.advance(5)
-        await looked.refresh()
-        looked.sandbox.faults.delete(what.facts.pipeline_id, after=0)
-        looked.now += seconds
+        bench.sandbox.advance(5)
+        await bench.refresh()
+        bench.sandbox.faults.delete(what.facts.pipeline_id, after=0)
+        bench.now += seconds
 
     wait = what.wait()
     assert wait is not None
-    result = await follow(lambda: looked.watch, wait, now=lambda: looked.now, sleep=sleep)
+    result = await follow(lambda: bench.watch, wait, now=lambda: bench.now, sleep=sleep)
     assert (what.ended(result)["outcome"], what.ended(result)["state_after"]) == ("reached", "Stopped")
 
 
-async def test_an_effect_that_does_not_come_is_not_claimed(looked: Looked) -> None:
-    what = await act(looked, "restart")
-    looked.sandbox.faults.status(503, path="*/jobs", times=None)
-    row = await ended(looked, what)
+async def test_an_action_without_effect_times_out(bench: WatchBench) -> None:
+    what = await act(bench, "restart")
+    bench.sandbox.faults.status(503, path="*/jobs", times=None)
+    row = await ended(bench, what)
     assert (row["outcome"], row["state_after"]) == ("timed_out", None)
     assert row["seconds"] >= FOLLOW_SECONDS
 
@@ -138,7 +138,7 @@ REFUSED = ArroyoApiError("no", status=409)
         ("delete", "Stopped", LOST, "unknown", False),
     ],
 )
-def test_the_first_row_says_what_the_response_tells(
+def test_the_first_row_has_what_the_response_proves(
     action: Action, state: str, failure: ArroyoError | None, outcome: str, is_followed: bool
 ) -> None:
     what = acted(action, job(1, state, 3), failure, parallelism=2)
@@ -156,7 +156,7 @@ def test_the_first_row_says_what_the_response_tells(
         ("stop", LOST, [job(1), job(1)], "waiting"),
     ],
 )
-def test_actions_of_others_before_the_effect(
+def test_other_changes_before_the_effect_decide_the_outcome(
     action: Action, failure: ArroyoError | None, seen: list[Job], outcome: str
 ) -> None:
     wait = acted(action, job(1), failure).wait()
@@ -165,42 +165,42 @@ def test_actions_of_others_before_the_effect(
     assert outcomes == ["waiting", outcome]
 
 
-async def test_a_resume_may_only_withdraw_a_stop(looked: Looked) -> None:
-    while not (looked.names() and looked.row(NAME).job):
-        await looked.refresh()
-    looked.sandbox.faults.show_state(looked.row(NAME).pipeline_id, "Running", seconds=60)
-    await act(looked, "stop")
-    await looked.refresh()
-    what = await act(looked, "resume")
+async def test_a_resume_before_the_stop_takes_effect_withdraws_it(bench: WatchBench) -> None:
+    while not (bench.names() and bench.row(NAME).job):
+        await bench.refresh()
+    bench.sandbox.faults.show_state(bench.row(NAME).pipeline_id, "Running", seconds=60)
+    await act(bench, "stop")
+    await bench.refresh()
+    what = await act(bench, "resume")
     assert what.before is not None
     assert (what.before.state, what.before.running_desired) == ("Running", False)
-    row = await ended(looked, what)
+    row = await ended(bench, what)
     assert (row["outcome"], row["run_after"]) == ("reached", what.before.run_id)
 
 
-async def test_the_parallelism_that_it_has_already_changes_nothing(looked: Looked) -> None:
-    what = await act(looked, "rescale", parallelism=1)
+async def test_a_rescale_to_the_current_parallelism_is_done_at_once(bench: WatchBench) -> None:
+    what = await act(bench, "rescale", parallelism=1)
     assert what.facts.parallelism == 1
     assert (what.outcome, what.wait()) == ("reached", None)
 
 
-async def test_a_watch_that_was_forgotten_meanwhile_has_no_listener_left(looked: Looked) -> None:
-    what = await act(looked, "stop")
-    wait, watches = what.wait(), [looked.watch, Looked(looked.sandbox).watch]
+async def test_no_listener_is_left_on_a_replaced_watch(bench: WatchBench) -> None:
+    what = await act(bench, "stop")
+    wait, watches = what.wait(), [bench.watch, WatchBench(bench.sandbox).watch]
     assert wait is not None
     used = iter([watches[0], *[watches[1]] * 1000])
 
     async def sleep(seconds: float) -> None:
-        looked.now += seconds
-        looked.sandbox.advance(seconds)
+        bench.now += seconds
+        bench.sandbox.advance(seconds)
         assert sum(len(one.listeners) for one in watches) == 1
 
-    await follow(lambda: next(used), wait, now=lambda: looked.now, sleep=sleep)
+    await follow(lambda: next(used), wait, now=lambda: bench.now, sleep=sleep)
     assert [len(one.listeners) for one in watches] == [0, 0]
 
 
-async def test_both_rows_are_of_the_user_and_no_more_are_followed_than_the_limit(
-    looked: Looked, monkeypatch: pytest.MonkeyPatch
+async def test_both_rows_name_the_user_and_the_number_followed_is_limited(
+    bench: WatchBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[tuple[str, str]] = []
     monkeypatch.setattr(
@@ -208,8 +208,8 @@ async def test_both_rows_are_of_the_user_and_no_more_are_followed_than_the_limit
     )
     monkeypatch.setattr(audit, "MAX_FOLLOWED", 1)
     monkeypatch.setattr(audit, "LIST_SECONDS", 0.0)
-    await looked.refresh()
-    book = Audit(lambda _connection_id: looked.watch)
+    await bench.refresh()
+    book = Audit(lambda _connection_id: bench.watch)
     old = acted("stop", job(1), at=0.0)  # long ago
     await book.record(old)
     await asyncio.wait_for(asyncio.gather(*book._followed), timeout=30)

@@ -1,4 +1,4 @@
-"""The definition of a pipeline: without secrets, bounded, whatever the server sends; and its diff."""
+"""The definition of a pipeline and its diff: without secrets and of limited size, whatever the server sends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
 from tests.support import ENDLESS
 
-from .support import Looked
+from .support import WatchBench
 
 SECRET = "hunter2hunter2"
 SECRET_SQL = (
@@ -42,7 +42,7 @@ def pipeline(query: str = ENDLESS, **fields: Any) -> Pipeline:
 
 
 def shown(one: Pipeline, other: Pipeline | None = None) -> dict[str, Any]:
-    """Return the definition, as JSON that a browser takes."""
+    """Return the definition, and check that it is valid JSON."""
     found = definition(one, facts_of(one), (other, 1) if other else None)
     json.dumps(found, allow_nan=False)
     return found
@@ -60,7 +60,7 @@ def label(generation: int = 1, name: str = "orders") -> OwnershipLabel:
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
-def test_the_label_is_set_apart_from_the_sql_and_from_the_users_tags(version: str) -> None:
+def test_the_label_is_separated_from_the_sql_and_from_the_users_tags(version: str) -> None:
     tags = {"team": "data", "api_token": SECRET}
     if version == "0.16":
         one = pipeline(tags={**tags, **label().to_tags()})
@@ -73,7 +73,7 @@ def test_the_label_is_set_apart_from_the_sql_and_from_the_users_tags(version: st
     assert "tags" not in found["label"]
 
 
-def test_a_pipeline_without_a_label_has_none_and_a_damaged_one_is_shown_as_it_is() -> None:
+def test_a_missing_label_is_none_and_a_damaged_one_is_shown_unchanged() -> None:
     assert shown(pipeline())["label"] is None
     damaged = shown(pipeline("-- airflow: {oops\nSELECT 1"))
     assert (damaged["label"], damaged["sql"]) == ({"label": "{oops"}, "SELECT 1")
@@ -135,7 +135,7 @@ def test_a_login_at_the_cut_is_masked() -> None:
     ],
     ids=["empty", "edges without nodes", "a circle", "a node twice, edges to nothing", "thousands"],
 )
-def test_any_graph_is_shown_bounded(graph: PipelineGraph) -> None:
+def test_the_size_of_a_graph_is_limited(graph: PipelineGraph) -> None:
     found = shown(pipeline(graph=graph))["graph"]
     ids = [node["id"] for node in found["nodes"]]
     assert len(ids) == len(set(ids)) == min(MAX_NODES, len({node.node_id for node in graph.nodes}))
@@ -145,7 +145,7 @@ def test_any_graph_is_shown_bounded(graph: PipelineGraph) -> None:
     assert ids == list(dict.fromkeys(node.node_id for node in graph.nodes))[:MAX_NODES]
 
 
-def test_many_tags_and_udfs_are_bounded_and_that_is_said() -> None:
+def test_the_number_of_tags_and_udfs_is_limited_and_the_page_says_so() -> None:
     one = pipeline(
         tags={f"tag-{n}": "v" * 5000 for n in range(500)},
         udfs=tuple(Udf(f"fn f{n}() {{}}") for n in range(80)),
@@ -170,7 +170,7 @@ def test_a_udf_is_named_by_its_function(text: str, name: str) -> None:
     assert (udf["name"], udf["language"], udf["definition"]) == (name, "rust", text)
 
 
-def test_the_diff_is_unified_and_has_the_udfs() -> None:
+def test_the_diff_is_unified_and_includes_udfs() -> None:
     old = pipeline("\n".join(f"line {n}" for n in range(40)), udfs=(Udf("fn f() { 1 }"), Udf("fn g() {}")))
     new = pipeline(
         "\n".join(f"line {n}{'!' * (n in (10, 30))}" for n in range(40)),
@@ -197,14 +197,14 @@ def test_the_diff_is_unified_and_has_the_udfs() -> None:
     assert "--- generation 1: UDF f" in lines
 
 
-def test_generations_that_are_the_same_or_too_large_to_compare() -> None:
+def test_equal_generations_have_an_empty_diff_and_large_ones_none() -> None:
     assert shown(pipeline(tags=label(2).to_tags()), pipeline())["diff"]["text"] == ""
     found = shown(pipeline("a\n" * 5000, tags=label(2).to_tags()), pipeline())
     assert found["diff"] is None
     assert "too large to be compared" in found["missing"][0]
 
 
-def test_the_other_generation_is_the_one_before_else_the_next_of_the_same_deployment() -> None:
+def test_the_diff_is_to_the_previous_generation_or_else_to_the_next() -> None:
     def row(number: int, generation: int, name: str = "orders") -> Row:
         return Row(facts_of(pipeline(id=f"pl_{number}", tags=label(generation, name).to_tags())))
 
@@ -221,11 +221,11 @@ def test_the_other_generation_is_the_one_before_else_the_next_of_the_same_deploy
 
 
 @pytest.fixture
-async def looked() -> AsyncIterator[Looked]:
-    """Two generations of a deployment, on a watch."""
+async def bench() -> AsyncIterator[WatchBench]:
+    """Return a watch on two generations of a deployment."""
     clock = ManualClock()
     with ArroyoSandbox(seed=1, clock=clock) as sandbox:
-        found = Looked(sandbox)
+        found = WatchBench(sandbox)
         for number in (1, 2):
             await found.watch.send(
                 endpoints.put_pipeline(
@@ -241,50 +241,50 @@ async def looked() -> AsyncIterator[Looked]:
         yield found
 
 
-async def fetched(looked: Looked, name: str = "af-2") -> dict[str, Any]:
-    found = await looked.watch.definition(name)
+async def fetched(bench: WatchBench, name: str = "af-2") -> dict[str, Any]:
+    found = await bench.watch.definition(name)
     assert found is not None
     return found
 
 
-async def test_it_is_fetched_once_for_all_viewers_and_again_when_it_may_have_changed(looked: Looked) -> None:
-    found = await asyncio.gather(*(fetched(looked) for _ in range(10)))
+async def test_it_is_fetched_once_for_all_viewers_and_again_after_a_while(bench: WatchBench) -> None:
+    found = await asyncio.gather(*(fetched(bench) for _ in range(10)))
     assert (
         "- CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '1');" in found[0]["diff"]["text"]
     )
     assert all(one is found[0] for one in found)
-    assert looked.requests("*/pipelines/af-*") - looked.requests("*/pipelines/af-*/*") == 2
-    looked.now += 20
-    assert await fetched(looked) is found[0]
-    looked.now += 20
-    assert await fetched(looked) == found[0]
-    assert looked.requests("*/pipelines/af-*") - looked.requests("*/pipelines/af-*/*") == 4
+    assert bench.requests("*/pipelines/af-*") - bench.requests("*/pipelines/af-*/*") == 2
+    bench.now += 20
+    assert await fetched(bench) is found[0]
+    bench.now += 20
+    assert await fetched(bench) == found[0]
+    assert bench.requests("*/pipelines/af-*") - bench.requests("*/pipelines/af-*/*") == 4
 
 
-async def test_it_brings_the_interval_of_the_list_up_to_date(looked: Looked) -> None:
-    await looked.watch.send(endpoints.patch_pipeline("af-2", checkpoint_interval=timedelta(seconds=77)))
-    await fetched(looked)
-    assert looked.watch.snapshot.rows["af-2"].to_json()["interval"] == 77
+async def test_fetching_it_updates_the_interval_in_the_list(bench: WatchBench) -> None:
+    await bench.watch.send(endpoints.patch_pipeline("af-2", checkpoint_interval=timedelta(seconds=77)))
+    await fetched(bench)
+    assert bench.watch.snapshot.rows["af-2"].to_json()["interval"] == 77
 
 
-async def test_another_generation_that_cannot_be_read_is_named(looked: Looked) -> None:
-    looked.sandbox.faults.status(500, path="*/pipelines/af-1", error="Something went wrong")
-    found = await fetched(looked)
+async def test_another_generation_that_cannot_be_read_is_named(bench: WatchBench) -> None:
+    bench.sandbox.faults.status(500, path="*/pipelines/af-1", error="Something went wrong")
+    found = await fetched(bench)
     assert found["diff"] is None
     assert found["missing"][0].startswith("Diff to generation 1: ")
 
 
-async def test_a_failure_is_shown_and_not_requested_again_at_once(looked: Looked) -> None:
-    looked.sandbox.faults.status(500, path="*/pipelines/af-2", times=1)
+async def test_after_a_failure_it_is_not_requested_again_at_once(bench: WatchBench) -> None:
+    bench.sandbox.faults.status(500, path="*/pipelines/af-2", times=1)
     for _ in range(3):
         with pytest.raises(ArroyoError, match="500"):
-            await fetched(looked)
-    looked.now += 6
-    assert (await fetched(looked))["sql"].startswith("CREATE TABLE")
+            await fetched(bench)
+    bench.now += 6
+    assert (await fetched(bench))["sql"].startswith("CREATE TABLE")
 
 
-async def test_a_missing_pipeline_has_no_definition(looked: Looked) -> None:
-    assert await looked.watch.definition("pl_gone") is None
+async def test_a_missing_pipeline_has_no_definition(bench: WatchBench) -> None:
+    assert await bench.watch.definition("pl_gone") is None
 
 
 def test_a_secret_is_masked_where_its_text_is_cut() -> None:
@@ -295,7 +295,7 @@ def test_a_secret_is_masked_where_its_text_is_cut() -> None:
     assert "hunter" not in json.dumps(definition(one, facts_of(one), None))
 
 
-def test_a_login_is_left_out_where_the_sql_is_cut_and_masks_have_made_room() -> None:
+def test_a_login_at_the_cut_is_left_out_after_masks_have_shortened_the_sql() -> None:
     before = f"CREATE TABLE t WITH (connector = 'kafka', 'auth.password' = '{'K' * 60_000}');\n"
     login = "SELECT 'https://user:hunter2"
     blank = " " * (MAX_SQL + 2 * definitions._MARGIN - len(before) - len(login))
@@ -305,7 +305,7 @@ def test_a_login_is_left_out_where_the_sql_is_cut_and_masks_have_made_room() -> 
     assert len(shown) > MAX_SQL / 2
 
 
-def test_the_strings_of_a_function_that_are_secret_are_masked_there_and_in_the_diff() -> None:
+def test_secret_strings_of_a_udf_are_masked_in_the_udf_and_the_diff() -> None:
     source = 'fn f() {}\nconst API_KEY: &str = "%s";'
     old, new = (pipeline(id=value, udfs=(Udf(source % f"{value}-live-abcdef"),)) for value in ("one", "two"))
     found = definition(new, facts_of(new), (old, 0))
@@ -313,7 +313,9 @@ def test_the_strings_of_a_function_that_are_secret_are_masked_there_and_in_the_d
     assert found["udfs"][0]["definition"] == source % "***"
 
 
-async def test_a_server_that_hangs_holds_few_threads(looked: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_server_occupies_few_threads(
+    bench: WatchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     under_way = most = 0
 
     async def send(*_: Any) -> Any:
@@ -324,8 +326,8 @@ async def test_a_server_that_hangs_holds_few_threads(looked: Looked, monkeypatch
         under_way -= 1
         raise ArroyoError("It hangs.")
 
-    monkeypatch.setattr(looked.watch, "send", send)
-    fetching = definitions.Definitions(looked.watch)
+    monkeypatch.setattr(bench.watch, "send", send)
+    fetching = definitions.Definitions(bench.watch)
     rows = [Row(Facts(pipeline_id=f"pl_{number}")) for number in range(20)]
     got = await asyncio.gather(*map(fetching.get, rows), return_exceptions=True)
     assert {type(one) for one in got} == {ArroyoError}

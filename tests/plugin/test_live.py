@@ -1,4 +1,4 @@
-"""What a pipeline's page says about it now: a sentence for each state, and a diagnosis if enough is known."""
+"""A pipeline's current status on its page: a sentence for each state, and a diagnosis if enough is known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = 10_000.0
 
 
 def row(one: Job | None, **fields: Any) -> Row:
-    """Return a pipeline whose parts were read."""
+    """Return a pipeline after its parts were read."""
     if one is not None and one.start_time_micros is None:
         one = replace(one, start_time_micros=int(NOW - 1000) * S)
     found = Row(facts(1, **fields), job=one)
@@ -54,7 +54,7 @@ def test_every_state_has_a_sentence(state: str) -> None:
     assert "{" not in sentence or "{" in state
 
 
-def test_what_runs_says_how_many_rows() -> None:
+def test_a_running_pipeline_shows_its_rates() -> None:
     assert shown(row(job(1)))["sentence"] == "Running (run 1): reading 1,234 rows/s and writing 5 rows/s."
     idle = row(job(1))
     assert idle.readings is not None
@@ -80,11 +80,11 @@ def test_what_runs_says_how_many_rows() -> None:
         ("Stopped", True, "Stopped; a resume was requested."),
     ],
 )
-def test_what_was_asked_of_it_is_said(state: str, wanted: bool, expected: str) -> None:
+def test_a_pending_request_is_shown(state: str, wanted: bool, expected: str) -> None:
     assert shown(row(job(1, state, running_desired=wanted)))["sentence"] == expected
 
 
-def test_a_pipeline_that_never_ran_has_no_checkpoint_to_continue_from() -> None:
+def test_a_pipeline_that_never_ran_does_not_continue_from_a_checkpoint() -> None:
     assert shown(row(job(1, "Failed", run=0)))["sentence"] == "Failed before its first run."
     assert shown(row(job(1, "Failed", run=1)))["sentence"].endswith("continues from the last checkpoint.")
 
@@ -102,11 +102,11 @@ def test_a_stopped_pipeline_has_no_current_metrics_although_arroyo_keeps_the_las
     assert found["rates"]["in"] == (1234.0,)
 
 
-def test_old_measurements_are_not_now() -> None:
+def test_old_measurements_are_not_shown_as_current() -> None:
     assert live(row(job(1)), now=NOW, server_time=NOW + 60)["nodes"] == []
 
 
-def test_while_arroyo_is_away_nothing_gets_worse() -> None:
+def test_an_outage_does_not_worsen_the_diagnosis() -> None:
     found = live(row(job(1)), now=NOW + 3600, server_time=NOW + 3600)
     assert found["diagnosis"]["kind"] == "healthy"
 
@@ -120,14 +120,14 @@ def test_without_checkpoints_its_health_is_unknown() -> None:
     assert found["diagnosis"] is None
     assert found["missing"] == ["Checkpoints: Arroyo responded 500"]
     assert found["checkpoints"]
-    # What has failed needs none to be called that.
+    # A failed pipeline has a diagnosis without them.
     failed = row(job(1, "Failed"))
     assert failed.readings is not None
     failed.readings.checkpoints = None
     assert shown(failed)["diagnosis"]["is_fault"]
 
 
-def test_the_diagnosis_repeats_only_what_may_be_shown() -> None:
+def test_the_diagnosis_shows_no_secret() -> None:
     snapshot = Snapshot(began=0)
     snapshot.take_pipelines([facts(1, secrets=frozenset({"hunter2hunter"}))])
     snapshot.take_jobs([job(1, "Failed", failure=FailureReason("no login with hunter2hunter", "user"))], NOW)
@@ -139,7 +139,7 @@ def test_the_diagnosis_repeats_only_what_may_be_shown() -> None:
     assert "hunter2hunter" not in json.dumps(found)
 
 
-def test_a_restart_that_someone_asked_for_is_no_flapping_and_many_are() -> None:
+def test_one_restart_is_not_flapping_but_many_recent_ones_are() -> None:
     asked = row(job(1, run=3))
     asked.changes.extend([(NOW - 20, "Running", 2), (NOW - 10, "Running", 3)])
     assert shown(asked)["diagnosis"]["kind"] == "healthy"
@@ -157,14 +157,14 @@ def test_invalid_times_break_nothing(micros: int) -> None:
     assert found["sentence"]
 
 
-def test_what_was_read_of_another_job_is_not_shown() -> None:
+def test_readings_of_another_job_are_not_shown() -> None:
     other = row(job(1))
     other.job = job(2)
     found = shown(other)
     assert (found["checkpoints"], found["rates"], found["diagnosis"]) == ([], None, None)
 
 
-def test_why_there_is_none_depends_on_whether_the_server_was_asked() -> None:
+def test_the_reason_for_a_missing_pipeline_depends_on_what_is_known() -> None:
     assert "it was deleted" in absent("pl_1", known=0)
     assert "among the 5,000" in absent("pl_1", known=5000)
     assert "not responded" in absent("pl_1", known=None)

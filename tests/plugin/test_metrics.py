@@ -74,7 +74,7 @@ def test_rates_are_those_of_the_sources_and_of_the_sinks_summed_over_subtasks() 
     ]
 
 
-def test_the_series_share_their_moments_and_a_gap_is_drawn_as_a_hole() -> None:
+def test_all_series_share_their_times_and_a_gap_is_none() -> None:
     result = found(
         node(0, messages_sent=[{0: 10, 2.1: 11, 12: 12}]), node(2, messages_recv=[{0.2: 1, 2.3: 2, 12.2: 3}])
     )
@@ -91,17 +91,17 @@ def test_the_series_share_their_moments_and_a_gap_is_drawn_as_a_hole() -> None:
         [node(0, messages_sent=[{}], backpressure=[{}])],
         [node(0, messages_sent=[{0: math.nan, 2: math.inf, 4: -math.inf}])],
         [node(0, tx_queue_size=[{0: 1}])],
-        # Long before the epoch, and long after today.
+        # Long before the epoch, and far in the future.
         [node(0, messages_sent=[{-START: 1, 10**15: 1, -(10**12): 1}])],
     ],
 )
-def test_nothing_measured_is_nothing(metrics: list[OperatorMetrics]) -> None:
+def test_without_measurements_there_is_no_series(metrics: list[OperatorMetrics]) -> None:
     result = found(*metrics)
     assert result.to_json() is None
     assert all(one["in"] is one["out"] is one["backpressure"] is None for one in result.nodes)
 
 
-def test_values_that_no_sum_can_hold_are_holes() -> None:
+def test_sums_that_overflow_are_none() -> None:
     result = found(node(0, messages_sent=[{0: 1e308}, {0: 1e308}], backpressure=[{0: 1e308}, {0: -5}]))
     assert result.rows_in == (None,)
     assert result.backpressure == (1.0,)
@@ -122,22 +122,22 @@ def test_old_values_are_not_shown_as_current() -> None:
     ]
 
 
-def test_a_flood_is_bounded() -> None:
+def test_the_number_of_nodes_and_points_is_limited() -> None:
     nodes = [node(number, messages_sent=[{0: 1}]) for number in range(3000)]
-    # Each of thousands of subtasks is measured at moments of its own.
+    # Each of thousands of subtasks is measured at different times.
     drifting = [{2 * at - number / 2000: 1.0 for at in range(-9, 1)} for number in range(2000)]
     result = found(node(0, messages_sent=drifting, backpressure=drifting), *nodes)
     assert len(result.nodes) == plugin_metrics.MAX_NODES
     assert len(result.at) <= 100
 
 
-def test_a_node_that_comes_twice_counts_once() -> None:
+def test_a_duplicate_node_counts_once() -> None:
     result = found(*[node(0, messages_sent=[{0: 1}])] * 2)
     assert (result.rows_in, len(result.nodes)) == ((1.0,), 1)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_real_servers_sent_has_no_holes(version: str) -> None:
+def test_recorded_metrics_have_no_gaps(version: str) -> None:
     pipeline, running, _ = recorded(version)
     result = measured(running, sources=pipeline.graph.sources, sinks=pipeline.graph.sinks, now=1_795_574_400)
     assert {one["id"] for one in result.nodes} == {one.node_id for one in pipeline.graph.nodes}
@@ -149,7 +149,7 @@ def test_what_real_servers_sent_has_no_holes(version: str) -> None:
     assert None not in result.backpressure
 
 
-def test_the_list_shows_the_rates_as_they_are_now_and_a_short_series() -> None:
+def test_the_list_shows_the_current_rates_and_a_short_series() -> None:
     many = Measured(
         nodes=(
             {"id": 0, "in": None, "out": 30.0, "backpressure": 0.1},
@@ -169,7 +169,7 @@ def test_the_list_shows_the_rates_as_they_are_now_and_a_short_series() -> None:
     assert (without_sources["in"], without_sources["series"]) == (None, [5.0, 6.0, 7.0])
 
 
-def test_nothing_measured_is_none_and_not_zero() -> None:
+def test_missing_measurements_are_none_and_not_zero() -> None:
     assert Measured().latest() == {
         "in": None,
         "out": None,
@@ -178,7 +178,7 @@ def test_nothing_measured_is_none_and_not_zero() -> None:
     }
 
 
-def test_a_series_is_bounded() -> None:
+def test_the_length_of_a_series_is_limited() -> None:
     many = tuple(map(float, range(1000)))
     found = Measured(at=many, rows_in=many, rows_out=many).latest()
     assert len(found["series"]) == plugin_metrics.MAX_POINTS

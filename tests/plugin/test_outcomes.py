@@ -23,24 +23,24 @@ class Page:
 
     def __init__(self, action: Action, before: Job | None, server: str = "", **more: Any) -> None:
         self.now = T0
-        self.said = first_response(acted(action, before, at=T0, **more), server)
+        self.message = first_response(acted(action, before, at=T0, **more), server)
 
     def ask(self, seen: Job | None, *, seconds: float = 2.0, is_fetched: bool = True) -> None:
-        """Ask again, while the list shows a job, or no such pipeline."""
+        """Ask again while the list shows that job, or no such pipeline."""
         self.now += seconds
         watch = Watch(lambda: pytest.fail("nothing is fetched"), lambda _: pytest.fail("as above"))
         if seen is not None:
             watch.snapshot.take_pipelines([facts(1)])
             watch.snapshot.take_jobs([seen], self.now)
         watch.seen_at = self.now if is_fetched else T0
-        one = Followed.model_validate_json(json.dumps(self.said["follow"]))
-        self.said = next_response(one, watch, self.now)
+        one = Followed.model_validate_json(json.dumps(self.message["follow"]))
+        self.message = next_response(one, watch, self.now)
 
     @property
     def text(self) -> str | None:
-        """What is said in the end, with "ok" before it where it is a success."""
-        outcome = self.said["outcome"]
-        assert (outcome is None) is (self.said["follow"] is not None)
+        """The text shown at the end, with "ok: " before a success."""
+        outcome = self.message["outcome"]
+        assert (outcome is None) is (self.message["follow"] is not None)
         return outcome and f"{'ok: ' if outcome['ok'] else ''}{outcome['text']}"
 
 
@@ -94,20 +94,22 @@ def asked(state: str, run: int = 1) -> Job:
         ("stop", None, [], "ok: Requested. It has no job yet."),
     ],
 )
-def test_what_is_said(action: Action, before: Job | None, seen: list[Job | None], text: str | None) -> None:
+def test_the_text_of_each_outcome(
+    action: Action, before: Job | None, seen: list[Job | None], text: str | None
+) -> None:
     page = Page(action, before, parallelism=4)
     for one in seen:
         page.ask(one)
     assert page.text == text
 
 
-def test_the_parallelism_that_it_has_already_changes_nothing() -> None:
+def test_a_rescale_to_the_current_parallelism_is_done_at_once() -> None:
     what = acted("rescale", job(1), parallelism=4)
     object.__setattr__(what, "facts", facts(1, parallelism=4))
     assert first_response(what, "")["outcome"] == {"ok": True, "text": "It already has this parallelism."}
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_a_page_stops_following_after_two_minutes() -> None:
     page = Page("restart", job(1))
     page.ask(job(1), seconds=119)
     assert page.text is None
@@ -115,7 +117,7 @@ def test_nobody_waits_for_ever() -> None:
     assert page.text == "No effect seen after 120 s. Check Arroyo's console."
 
 
-def test_what_was_not_fetched_since_proves_nothing() -> None:
+def test_data_from_before_the_action_proves_nothing() -> None:
     page = Page("stop", job(1))
     for _ in range(10):
         page.ask(job(1), is_fetched=False)
@@ -125,7 +127,7 @@ def test_what_was_not_fetched_since_proves_nothing() -> None:
     assert page.text == "ok: It is now Stopped."
 
 
-def test_another_arroyo_does_not_tell_that_it_was_deleted() -> None:
+def test_another_arroyo_does_not_prove_a_deletion() -> None:
     page = Page("stop", job(1), server=SERVER)
     page.ask(None)
     assert page.text is None
@@ -135,5 +137,5 @@ def test_the_page_gets_no_reason_that_may_repeat_a_secret() -> None:
     page = Page("restart", job(1, failure=FailureReason("password 'hunter2'", "user")))
     page.ask(job(1, "Recovering", failure=FailureReason("password 'hunter2'", "user")))
     assert page.text is None
-    assert "Recovering" in json.dumps(page.said)
-    assert "hunter2" not in json.dumps(page.said)
+    assert "Recovering" in json.dumps(page.message)
+    assert "hunter2" not in json.dumps(page.message)

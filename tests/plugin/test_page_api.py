@@ -1,4 +1,4 @@
-"""The routes of a pipeline's own page, on the sandbox: rights, what is not there, hostile names and texts."""
+"""The routes of a pipeline's own page, on the sandbox: rights, missing pipelines, hostile names and texts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create(site: Site, body: str) -> str:
     return str(response.json()["id"])
 
 
-def test_the_page_has_everything_that_its_type_names(site: Site) -> None:
+def test_the_page_has_every_field_of_its_type(site: Site) -> None:
     found = live(site, site.ids()["pipeline-1"])
     status = {
         "now",
@@ -68,7 +68,7 @@ def test_the_page_has_everything_that_its_type_names(site: Site) -> None:
 @pytest.mark.parametrize(
     "pipeline_id", ["pl_gone", "..", "a/b", "x" * 1000, "<img src=x onerror=alert(1)>", "a\0b"]
 )
-def test_a_pipeline_that_is_not_there_is_a_sentence(site: Site, pipeline_id: str) -> None:
+def test_a_missing_pipeline_is_reported_in_a_sentence(site: Site, pipeline_id: str) -> None:
     site.ids()
     found = live(site, pipeline_id)
     assert found["row"] is None
@@ -80,7 +80,7 @@ def test_a_pipeline_that_is_not_there_is_a_sentence(site: Site, pipeline_id: str
     assert response.json()["detail"] == found["sentence"]
 
 
-def test_nothing_is_said_about_a_pipeline_before_arroyo_responded(site: Site) -> None:
+def test_before_arroyo_has_responded_no_pipeline_counts_as_missing(site: Site) -> None:
     site.sandbox.faults.status(503, path="*/jobs")
     found = live(site, "pl_1")
     assert found["row"] is None
@@ -93,7 +93,7 @@ def test_nothing_is_said_about_a_pipeline_before_arroyo_responded(site: Site) ->
 
 @pytest.mark.parametrize("path", ["pipeline/live", "pipeline/definition", "pipeline/tasks"])
 @pytest.mark.parametrize("pipeline_id", ["", "x" * 1001])
-def test_an_id_that_can_be_none_is_refused(site: Site, path: str, pipeline_id: str) -> None:
+def test_an_impossible_id_is_refused(site: Site, path: str, pipeline_id: str) -> None:
     assert site.get(path, connection_id=CONN, pipeline_id=pipeline_id).status_code == 422
 
 
@@ -107,7 +107,7 @@ def test_an_id_that_can_be_none_is_refused(site: Site, path: str, pipeline_id: s
         "x" * 5000,
     ],
 )
-def test_hostile_names_are_only_text(site: Site, name: str) -> None:
+def test_hostile_names_are_treated_as_text(site: Site, name: str) -> None:
     pipeline_id = create(site, f'{{"name": "{name}", "query": {json.dumps(ENDLESS)}, "parallelism": 1}}')
     site.client.get("/api/pipelines", params={"connection_id": CONN})
     expected = visible(json.loads(f'"{name}"')[:300])
@@ -134,7 +134,7 @@ def test_hostile_names_are_only_text(site: Site, name: str) -> None:
         ("*/checkpoints", '{"data": [{"epoch": 1, "start_time": 1, "finish_time": 0, "events": "none"}]}'),
     ],
 )
-def test_nonsense_in_a_part_is_shown_or_named(site: Site, path: str, body: str) -> None:
+def test_an_invalid_part_does_not_break_the_page(site: Site, path: str, body: str) -> None:
     pipeline_id = site.ids()["pipeline-1"]
     site.sandbox.faults.not_json(path=path, body=body, content_type="application/json", times=None)
     found = live(site, pipeline_id)
@@ -142,7 +142,7 @@ def test_nonsense_in_a_part_is_shown_or_named(site: Site, path: str, body: str) 
     assert isinstance(found["missing"], list)
 
 
-def test_a_definition_that_is_nonsense_is_an_error_in_words(site: Site) -> None:
+def test_an_invalid_definition_is_an_error_with_a_message(site: Site) -> None:
     pipeline_id = site.ids()["pipeline-1"]
     site.sandbox.faults.not_json(path=f"*/pipelines/{pipeline_id}", times=None)
     response = site.get("pipeline/definition", connection_id=CONN, pipeline_id=pipeline_id)
@@ -151,7 +151,7 @@ def test_a_definition_that_is_nonsense_is_an_error_in_words(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
-def test_an_error_of_any_request_is_shown_without_the_secrets_of_the_sql(site: Site, status: int) -> None:
+def test_errors_are_shown_without_the_secrets_of_the_sql(site: Site, status: int) -> None:
     option = "'kafka', topic = 't', type = 'sink', format = 'json', 'auth.password' = 'hunter2hunter2'"
     query = ENDLESS.replace("'blackhole'", f"{option}, bootstrap_servers = 'b', 'auth.type' = 'sasl'")
     pipeline_id = create(site, json.dumps({"name": "p", "query": query, "parallelism": 1}))
@@ -165,27 +165,25 @@ def test_an_error_of_any_request_is_shown_without_the_secrets_of_the_sql(site: S
         site.get("pipeline/live", connection_id=CONN, pipeline_id=pipeline_id),
     ]
     site.sandbox.faults.status(status, path="*/jobs", **echo)
-    site.act("stop", pipeline_id)  # which has the list fetched again
+    site.act("stop", pipeline_id)  # after which the list is fetched again
     responses.append(site.get("pipeline/live", connection_id=CONN, pipeline_id=pipeline_id))
     assert responses[-1].json()["error"]
-    told = [
+    shown = [
         *(response.text for response in responses),
         *(row["extra"].get("arroyo_response", "") for row in site.audit),
     ]
-    assert sum("login with *** refused" in text for text in told) >= 6
-    assert not any("hunter" in text for text in told)
+    assert sum("login with *** refused" in text for text in shown) >= 6
+    assert not any("hunter" in text for text in shown)
 
 
 @pytest.mark.parametrize("map_index", [-2, 2**31, 10**30])
-def test_a_map_index_that_no_task_has_is_refused(
-    site: Site, monkeypatch: pytest.MonkeyPatch, map_index: int
-) -> None:
+def test_an_invalid_map_index_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch, map_index: int) -> None:
     monkeypatch.setattr(DagModel, "get_team_name", lambda *_args, **_kwargs: None)
     monkeypatch.setattr(security, "get_auth_manager", SimpleAuthManager)
     assert site.get("task", dag_id="d", run_id="r", task_id="t", map_index=map_index).status_code == 422
 
 
-def test_half_a_pipeline_is_an_error_without_its_secrets(site: Site) -> None:
+def test_an_incomplete_pipeline_is_an_error_without_its_secrets(site: Site) -> None:
     pipeline_id = site.ids()["pipeline-1"]
     options = "'auth.password' = 'hunter2hunter2', url = 'https://me:marlin99@example.com'"
     half = json.dumps({"name": "n", "query": f"CREATE TABLE t WITH ({options}); " * 20})
@@ -248,7 +246,7 @@ def test_the_tasks_are_those_of_an_owner_in_this_airflow_that_the_user_may_read(
     assert (about["owner"] is not None) == is_ours
 
 
-def test_reading_the_tasks_of_a_dag_wants_the_rights_to_both_its_task_instances_and_its_xcoms(
+def test_reading_tasks_needs_the_rights_to_task_instances_and_xcoms(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     allowed: set[DagAccessEntity] = set()

@@ -1,4 +1,4 @@
-"""Which parts of a pipeline are read when: for the list, for its own page, after failures."""
+"""When each part of a pipeline is read: for the list, for its own page, and after failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(readings: Readings, parts: list[Part], now: float, state: str = "Runnin
         readings.succeeded(part, job(1, state), 0.1)
 
 
-def test_a_page_begins_with_everything_and_then_reads_few_parts_in_turns() -> None:
+def test_a_page_reads_everything_first_and_then_a_few_parts_in_turn() -> None:
     readings, asked = Readings(job_id="job_1"), []
     for number in range(60):
         now = 100.0 + 2 * number
@@ -41,12 +41,12 @@ def test_a_page_begins_with_everything_and_then_reads_few_parts_in_turns() -> No
     for part, most_seconds in ((Part.CHECKPOINTS, 6), (Part.ERRORS, 10)):
         rounds = [number for number, parts in enumerate(asked) if part in parts]
         assert max(b - a for a, b in pairwise(rounds)) * 2 <= most_seconds
-    # There is room for the bytes of checkpoints.
+    # This leaves room for the sizes of checkpoints.
     assert sum(len(parts) < MAX_IN_ROUND for parts in later) >= 20
 
 
 @pytest.mark.parametrize("state", ["Stopped", "Finished", "Failed"])
-def test_a_pipeline_that_has_ended_is_read_once(state: str) -> None:
+def test_an_ended_pipeline_is_read_once(state: str) -> None:
     readings, ended = Readings(job_id="job_1"), job(1, state)
     read(readings, readings.due_for_page(job(1), 100.0), 100.0)
     parts = readings.due_for_page(ended, 150.0) + readings.due_for_page(ended, 150.0)
@@ -68,7 +68,7 @@ def test_what_was_never_read_is_told_with_the_reason() -> None:
     assert readings.summary(job(1), 0)["unread"] == {"metrics": "Arroyo responded 500"}
 
 
-def test_a_part_that_fails_is_asked_for_less_and_less_and_takes_no_other_with_it() -> None:
+def test_a_failing_part_is_read_less_and_less_often_and_affects_no_other() -> None:
     readings, tried = Readings(job_id="job_1"), []
     for number in range(300):
         now = 100.0 + 2 * number
@@ -89,7 +89,7 @@ def test_a_part_that_fails_is_asked_for_less_and_less_and_takes_no_other_with_it
 
 
 @pytest.mark.parametrize("took, least_pause", [(0.1, 0), (1.0, 10), (3.0, 50), (100.0, 60)])
-def test_what_takes_long_is_read_less_often(took: float, least_pause: float) -> None:
+def test_a_slow_part_is_read_less_often(took: float, least_pause: float) -> None:
     readings = Readings(job_id="job_1")
     readings.parts[Part.METRICS].tried_at = 100.0
     readings.succeeded(Part.METRICS, job(1), took)
@@ -97,7 +97,7 @@ def test_what_takes_long_is_read_less_often(took: float, least_pause: float) -> 
     assert Part.METRICS in readings.due_for_page(job(1), 101.0 + least_pause)
 
 
-def test_the_list_asks_for_errors_only_where_they_explain_the_state() -> None:
+def test_the_list_reads_errors_only_if_they_explain_the_state() -> None:
     readings = Readings(job_id="job_1")
     assert Part.ERRORS not in readings.due_for_list(job(1), 0, 100.0)
     assert Part.ERRORS in readings.due_for_list(job(1), 1, 100.0)
@@ -105,7 +105,7 @@ def test_the_list_asks_for_errors_only_where_they_explain_the_state() -> None:
     assert Part.METRICS not in readings.due_for_list(job(1, "Stopped"), 0, 100.0)
 
 
-def test_the_bytes_of_the_newest_checkpoints_are_asked_for_first_and_once() -> None:
+def test_checkpoint_sizes_are_read_once_the_newest_first() -> None:
     readings = Readings(job_id="job_1")
     assert readings.next_size() is None
     readings.checkpoints = kept_checkpoints([Checkpoint(n, n * S, n * S + 1) for n in range(200)])
@@ -120,7 +120,7 @@ def test_the_bytes_of_the_newest_checkpoints_are_asked_for_first_and_once() -> N
     assert len(readings.sizes) <= MAX_CHECKPOINTS
 
 
-def test_the_bytes_of_a_checkpoint_under_way_are_not_asked_for() -> None:
+def test_the_size_of_an_unfinished_checkpoint_is_not_read() -> None:
     readings = Readings(job_id="job_1")
     readings.checkpoints = kept_checkpoints([Checkpoint(1, S, None)])
     assert readings.next_size() is None
@@ -147,7 +147,7 @@ def test_the_last_checkpoint(
     ) == (expected)
 
 
-def test_errors_are_the_newest_shortened_and_without_the_secrets_of_the_sql() -> None:
+def test_the_newest_errors_are_shown_shortened_and_without_secrets() -> None:
     facts = Facts(pipeline_id="p", secrets=frozenset({"hunter2hunter"}))
     errors = [JobError("2", 5 * S, "m" * 5000, "tried hunter2hunter", operator_id="source_1", task_index=3)]
     found = [plugin_readings.error_to_json(one) for one in plugin_readings.shown_errors(errors * 100, facts)]
@@ -169,6 +169,6 @@ def test_only_the_newest_checkpoints_are_kept() -> None:
 
 
 @pytest.mark.parametrize("micros", [-1, 10**400, 2**63])
-def test_an_invalid_time_is_shown_as_some_time(micros: int) -> None:
+def test_an_invalid_time_is_replaced_by_a_valid_one(micros: int) -> None:
     found = plugin_readings.checkpoint_to_json(Checkpoint(1, micros, micros), None)
     assert 0 <= found["began"] == found["finished"] <= 1e10

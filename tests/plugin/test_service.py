@@ -1,4 +1,4 @@
-"""Several Arroyos at once: each has its own threads, and one that hangs does not affect the others."""
+"""Several Arroyos at once: each has its own threads, so a hanging one does not affect the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_arroyo.plugin.watch import Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.polling.support import until
 
-LOOKS = 5
+REFRESHES = 5
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def arroyos(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ArroyoSandbox
         for name, sandbox in (("HEALTHY", healthy), ("HANGING", hanging)):
             connection = json.dumps({"conn_type": "arroyo", "host": sandbox.url})
             monkeypatch.setenv(f"AIRFLOW_CONN_{name}", connection)
-        # What hangs does so for the whole test, and a busy machine may take its time.
+        # The hanging server hangs for the whole test, however slow the machine is.
         monkeypatch.setattr(service, "REQUEST_SECONDS", 120.0)
         for module, limit in ((watch, "WAIT_SECONDS"), (reader, "ROUND_WAIT_SECONDS")):
             monkeypatch.setattr(module, limit, 120.0)
         yield {"healthy": healthy, "hanging": hanging}
 
 
-async def look(at: Watch, sandbox: ArroyoSandbox) -> int:
-    """Look at the list and at a pipeline's own page several times; return how often the list was fetched."""
+async def refresh_both(at: Watch, sandbox: ArroyoSandbox) -> int:
+    """Refresh the list and a pipeline's own page several times; return how often the list was fetched."""
     await at.refresh()
     opened = next(iter(at.snapshot.rows))
     await at.definition(opened)
     before = sandbox.requests.count("GET", "*/jobs")
-    for _ in range(LOOKS):
+    for _ in range(REFRESHES):
         seen_at = at.seen_at
         at.expect_change()
         await at.refresh(opened=opened)
@@ -48,11 +48,11 @@ async def look(at: Watch, sandbox: ArroyoSandbox) -> int:
     return sandbox.requests.count("GET", "*/jobs") - before
 
 
-async def test_an_arroyo_that_hangs_does_not_delay_the_pages_of_another_one(
+async def test_a_hanging_arroyo_does_not_delay_pages_of_another(
     arroyos: dict[str, ArroyoSandbox],
 ) -> None:
     healthy = arroyos["healthy"]
-    alone = await asyncio.wait_for(look(Service().watch("healthy"), healthy), timeout=60)
+    alone = await asyncio.wait_for(refresh_both(Service().watch("healthy"), healthy), timeout=60)
 
     both = Service()
     hanging = both.watch("hanging")
@@ -61,7 +61,7 @@ async def test_an_arroyo_that_hangs_does_not_delay_the_pages_of_another_one(
     names = list(hanging.snapshot.rows)
     hanging.expect_change()
     asked = len(arroyos["hanging"].requests)
-    # As many viewers and actions as one likes: a list, pages, definitions, changes.
+    # Many viewers and actions: a list, pages, definitions, changes.
     work = [
         asyncio.create_task(one)
         for name in names
@@ -72,15 +72,15 @@ async def test_an_arroyo_that_hangs_does_not_delay_the_pages_of_another_one(
         )
     ]
     await until(lambda: len(arroyos["hanging"].requests) >= asked + MAX_THREADS)
-    beside = await asyncio.wait_for(look(both.watch("healthy"), healthy), timeout=60)
-    assert beside == alone == LOOKS
+    beside = await asyncio.wait_for(refresh_both(both.watch("healthy"), healthy), timeout=60)
+    assert beside == alone == REFRESHES
     assert not any(one.done() for one in work)
     for one in work:
         one.cancel()
     hanging.close()
 
 
-async def test_an_arroyo_has_no_more_threads_than_its_share_even_after_its_callers_gave_up() -> None:
+async def test_the_threads_of_an_arroyo_are_limited_even_after_callers_gave_up() -> None:
     run, ended, running = in_few_threads(), threading.Event(), threading.Semaphore(0)
 
     def hang() -> None:

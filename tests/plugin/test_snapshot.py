@@ -1,4 +1,4 @@
-"""Which changes a page gets, how states and restarts are counted, and that memory is bounded."""
+"""Which changes a page gets, how states and restarts are counted, and that memory is limited."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_new_run_is_a_restart_and_resets_the_time_in_a_state() -> None:
     "first, since",
     [
         (job(1, start_time_micros=50_000_000), 50.0),
-        # A restart does not renew the start time, so nothing tells since when this run runs.
+        # A restart does not renew the start time, so the start of this run is unknown.
         (job(1, run=4, start_time_micros=50_000_000), None),
         (job(1, "Failed", finish_time_micros=70_000_000), 70.0),
         (job(1, "Created", run=0, created_at_micros=80_000_000), 80.0),
@@ -80,7 +80,7 @@ def test_the_start_of_a_state_is_shown_if_the_first_poll_has_it(first: Job, sinc
     assert filled(first, job(2), job(3)).rows["pl_1"].since == since
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MAX_PIPELINES", 10)
     monkeypatch.setattr(snapshots, "_MAX_DETAILS", 3)
     snapshot = Snapshot(began=0.0)
@@ -100,7 +100,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(row.changes) for row in rows) == snapshots.MAX_CHANGES
 
 
-def test_details_come_when_they_changed_and_to_whom_never_had_them() -> None:
+def test_details_are_sent_if_they_changed_or_are_new_to_the_page() -> None:
     snapshot = filled()
     snapshot.take_details(snapshot.rows["pl_1"], {"rate": 1})
     epoch, version = snapshot.epoch, snapshot.version
@@ -113,7 +113,7 @@ def test_details_come_when_they_changed_and_to_whom_never_had_them() -> None:
     assert snapshot.changes_since(epoch, version)["details"] == {}
 
 
-def test_a_description_that_comes_late_brings_no_deleted_pipeline_back() -> None:
+def test_late_facts_do_not_bring_a_deleted_pipeline_back() -> None:
     snapshot = filled()
     row = snapshot.rows["pl_1"]
     snapshot.take_facts(row, facts(1, parallelism=7))

@@ -1,4 +1,4 @@
-"""A watch on the sandbox: what it requests, how often, and what it shows while Arroyo is down."""
+"""A watch on the sandbox: its requests, how often they are sent, and what it shows while Arroyo is down."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from airflow_provider_arroyo.plugin.watch import PACE_SECONDS
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
 
-from .support import Looked
+from .support import WatchBench
 
 
 @pytest.fixture(params=["0.16", "0.15"])
-def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
+def bench(request: pytest.FixtureRequest) -> Iterator[WatchBench]:
     clock = ManualClock()
     with ArroyoSandbox(arroyo_version=request.param, pipelines=3, seed=1, clock=clock) as sandbox:
         # Long enough for checkpoints and metrics.
         clock.advance(60)
-        yield Looked(sandbox)
+        yield WatchBench(sandbox)
 
 
 @pytest.fixture
-def many() -> Iterator[Looked]:
+def many() -> Iterator[WatchBench]:
     with ArroyoSandbox(pipelines=250, seed=1) as sandbox:
-        yield Looked(sandbox)
+        yield WatchBench(sandbox)
 
 
-async def test_it_finds_all_pipelines_with_their_states(looked: Looked) -> None:
-    await looked.refresh()
-    await looked.refresh()
-    assert looked.names() == {"pipeline-1", "pipeline-2", "pipeline-3"}
-    assert {row.job and row.job.state for row in looked.watch.snapshot.rows.values()} == {"Running"}
-    assert looked.watch.snapshot.totals == {"Running": 3}
-    assert looked.watch.error is None
+async def test_it_finds_all_pipelines_with_their_states(bench: WatchBench) -> None:
+    await bench.refresh()
+    await bench.refresh()
+    assert bench.names() == {"pipeline-1", "pipeline-2", "pipeline-3"}
+    assert {row.job and row.job.state for row in bench.watch.snapshot.rows.values()} == {"Running"}
+    assert bench.watch.snapshot.totals == {"Running": 3}
+    assert bench.watch.error is None
 
 
-async def test_many_pipelines_are_listed_once(many: Looked) -> None:
+async def test_all_pages_of_pipelines_are_listed_only_once(many: WatchBench) -> None:
     await many.refresh()
     assert len(many.names()) == 250
     pages = many.requests("*/pipelines")
@@ -56,7 +56,7 @@ async def test_many_pipelines_are_listed_once(many: Looked) -> None:
     assert many.requests("*/jobs") == 3
 
 
-async def test_ten_viewers_cost_as_much_as_one(many: Looked) -> None:
+async def test_ten_viewers_cause_as_many_requests_as_one(many: WatchBench) -> None:
     await many.refresh()
     before = many.requests("*/jobs")
     many.now += 2.0
@@ -65,72 +65,72 @@ async def test_ten_viewers_cost_as_much_as_one(many: Looked) -> None:
     assert many.requests("*/jobs") == before + 1
 
 
-async def test_only_what_is_shown_gets_details_and_no_sooner_than_due(looked: Looked) -> None:
-    await looked.refresh()
-    await looked.refresh()
-    shown = looked.row("pipeline-1").pipeline_id
-    await looked.refresh(shown)
-    details = looked.row("pipeline-1").details
+async def test_only_shown_rows_get_details_and_not_before_they_are_due(bench: WatchBench) -> None:
+    await bench.refresh()
+    await bench.refresh()
+    shown = bench.row("pipeline-1").pipeline_id
+    await bench.refresh(shown)
+    details = bench.row("pipeline-1").details
     assert details["rates"]["in"] == pytest.approx(10, rel=0.5)
     assert details["checkpoint"] is not None
-    assert looked.row("pipeline-2").details is None
-    asked = looked.requests("*/operator_metric_groups")
-    await looked.refresh(shown, after=1.0)
-    assert looked.requests("*/operator_metric_groups") == asked
-    await looked.refresh(shown, after=5.0)
-    assert looked.requests("*/operator_metric_groups") == asked + 1
+    assert bench.row("pipeline-2").details is None
+    asked = bench.requests("*/operator_metric_groups")
+    await bench.refresh(shown, after=1.0)
+    assert bench.requests("*/operator_metric_groups") == asked
+    await bench.refresh(shown, after=5.0)
+    assert bench.requests("*/operator_metric_groups") == asked + 1
 
 
-async def test_nothing_is_requested_without_viewers(looked: Looked) -> None:
-    await looked.refresh()
-    asked = len(looked.sandbox.requests)
-    looked.now += 1000
+async def test_nothing_is_requested_without_viewers(bench: WatchBench) -> None:
+    await bench.refresh()
+    asked = len(bench.sandbox.requests)
+    bench.now += 1000
     await asyncio.sleep(0.05)
-    assert len(looked.sandbox.requests) == asked
+    assert len(bench.sandbox.requests) == asked
 
 
-async def test_a_new_pipeline_a_change_and_a_deletion_are_seen(looked: Looked) -> None:
-    await looked.refresh()
-    await looked.refresh()
-    known = looked.watch.snapshot.changes_since("", 0)
-    looked.sandbox.faults.delete("pipeline-2", after=0)
-    await looked.refresh()
-    assert "pipeline-2" not in looked.names()
-    changes = looked.watch.snapshot.changes_since(known["epoch"], known["version"])
+async def test_a_new_pipeline_a_change_and_a_deletion_are_seen(bench: WatchBench) -> None:
+    await bench.refresh()
+    await bench.refresh()
+    known = bench.watch.snapshot.changes_since("", 0)
+    bench.sandbox.faults.delete("pipeline-2", after=0)
+    await bench.refresh()
+    assert "pipeline-2" not in bench.names()
+    changes = bench.watch.snapshot.changes_since(known["epoch"], known["version"])
     assert len(changes["gone"]) == 1
 
 
-async def test_an_outage_is_shown_and_the_last_data_stays(looked: Looked) -> None:
-    await looked.refresh()
-    await looked.refresh()
-    seen_at = looked.watch.seen_at
-    fault = looked.sandbox.faults.status(503, path="*/jobs")
-    await looked.refresh()
-    assert "503" in str(looked.watch.error)
-    assert looked.watch.seen_at == seen_at
-    assert len(looked.names()) == 3
-    looked.sandbox.faults.remove(fault)
-    await looked.refresh(after=60.0)
-    assert looked.watch.error is None
-    assert looked.watch.seen_at is not None
+async def test_an_outage_is_shown_and_the_last_data_is_kept(bench: WatchBench) -> None:
+    await bench.refresh()
+    await bench.refresh()
+    seen_at = bench.watch.seen_at
+    fault = bench.sandbox.faults.status(503, path="*/jobs")
+    await bench.refresh()
+    assert "503" in str(bench.watch.error)
+    assert bench.watch.seen_at == seen_at
+    assert len(bench.names()) == 3
+    bench.sandbox.faults.remove(fault)
+    await bench.refresh(after=60.0)
+    assert bench.watch.error is None
+    assert bench.watch.seen_at is not None
     assert seen_at is not None
-    assert looked.watch.seen_at > seen_at
+    assert bench.watch.seen_at > seen_at
 
 
-async def test_a_server_that_does_not_respond_keeps_no_page_waiting(looked: Looked) -> None:
-    await looked.refresh()
-    looked.sandbox.faults.hang(path="*/jobs")
-    looked.now += 2.0
+async def test_a_hanging_server_does_not_block_the_page(bench: WatchBench) -> None:
+    await bench.refresh()
+    bench.sandbox.faults.hang(path="*/jobs")
+    bench.now += 2.0
     began = time.monotonic()
-    await asyncio.gather(*(looked.watch.refresh() for _ in range(50)))
-    # A page waits 1.5 seconds at most; the margin is for a slow machine.
+    await asyncio.gather(*(bench.watch.refresh() for _ in range(50)))
+    # A page waits at most 1.5 seconds; the margin is for a slow machine.
     assert time.monotonic() - began < 10
-    looked.watch.close()
-    # Otherwise, the test would wait for the waiting thread.
-    looked.sandbox.faults.api_away()
+    bench.watch.close()
+    # Otherwise, the test would wait for the hanging thread.
+    bench.sandbox.faults.api_away()
 
 
-async def test_there_are_no_more_than_twenty_requests_a_second(many: Looked) -> None:
+async def test_at_most_twenty_requests_are_sent_per_second(many: WatchBench) -> None:
     await many.refresh()
     shown = list(many.watch.snapshot.rows)[:40]
     del many.sent_at[:]
@@ -141,11 +141,11 @@ async def test_there_are_no_more_than_twenty_requests_a_second(many: Looked) -> 
     assert busiest <= round(1 / PACE_SECONDS) + 1
 
 
-async def test_another_pipeline_of_the_same_id_is_described_before_anything_is_said_of_it() -> None:
+async def test_a_new_pipeline_with_a_known_id_shows_nothing_until_it_is_described() -> None:
     with ArroyoSandbox(pipelines=1, seed=1) as sandbox:
-        looked = Looked(sandbox)
-        await looked.refresh()
-        (pipeline_id,) = looked.watch.snapshot.rows
+        bench = WatchBench(sandbox)
+        await bench.refresh()
+        (pipeline_id,) = bench.watch.snapshot.rows
         own = f"/api/v1/pipelines/{pipeline_id}"
         jobs, described = [
             (await asyncio.to_thread(requests.get, sandbox.url + path, timeout=30)).json()
@@ -161,43 +161,43 @@ async def test_another_pipeline_of_the_same_id_is_described_before_anything_is_s
         as_json = {"content_type": "application/json", "times": None}
         sandbox.faults.not_json(path="*/jobs", body=json.dumps(jobs), **as_json)
         sandbox.faults.status(500, path=f"*{own}", times=1)
-        await looked.refresh()
-        row = looked.row("pipeline-1")
+        await bench.refresh()
+        row = bench.row("pipeline-1")
         assert not row.is_described
         assert row.failure["text"].startswith("Not shown")
-        assert looked.watch.error is None
+        assert bench.watch.error is None
         sandbox.faults.not_json(path=f"*{own}", body=json.dumps(described), **as_json)
-        await looked.refresh()
-        row = looked.row("new")
+        await bench.refresh()
+        row = bench.row("new")
         assert row.is_described
         assert row.failure == {"text": "login with *** refused", "domain": "user"}
         assert (row.restarts, [state for _, state, _ in row.changes]) == (0, ["Failed"])
         asked = len(sandbox.requests)
-        await looked.refresh()
+        await bench.refresh()
         assert len(sandbox.requests) == asked + 1
 
 
-async def test_whatever_a_secrets_backend_raises_is_an_error_in_words(looked: Looked) -> None:
-    await looked.refresh()
-    (shown, *_) = looked.watch.snapshot.rows
-    connect = looked.watch._connect
+async def test_whatever_a_secrets_backend_raises_is_an_error_in_words(bench: WatchBench) -> None:
+    await bench.refresh()
+    (shown, *_) = bench.watch.snapshot.rows
+    connect = bench.watch._connect
 
     def broken() -> ArroyoClient:
         raise RuntimeError("vault says hunter2")
 
-    looked.watch._connect = broken
-    await looked.refresh(shown, after=60.0)
-    assert looked.watch.error == "Airflow could not look up the connection. See the API server's log."
+    bench.watch._connect = broken
+    await bench.refresh(shown, after=60.0)
+    assert bench.watch.error == "Airflow could not look up the connection. See the API server's log."
     with pytest.raises(ArroyoError, match="could not look up"):
-        await looked.watch.send(endpoints.ping())
-    looked.watch._connect = connect
-    await looked.refresh(shown, after=60.0)
-    assert looked.watch.error is None
+        await bench.watch.send(endpoints.ping())
+    bench.watch._connect = connect
+    await bench.refresh(shown, after=60.0)
+    assert bench.watch.error is None
 
 
 @pytest.mark.parametrize("fault, fields", [("reset", {}), ("status", {"status": 500})])
 async def test_a_part_that_cannot_be_read_does_not_delay_the_others_of_the_list(
-    many: Looked, fault: str, fields: dict[str, Any]
+    many: WatchBench, fault: str, fields: dict[str, Any]
 ) -> None:
     await many.refresh()
     shown = list(many.watch.snapshot.rows)[:20]

@@ -82,7 +82,7 @@ def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoS
     assert "not just now" in json.loads(site.audit("arroyo.restart")[0]["extra"])["arroyo_response"]
 
 
-def test_everything_can_be_done_with_the_keyboard(admin: Visitor, walked: str) -> None:
+def test_every_action_works_with_the_keyboard(admin: Visitor, walked: str) -> None:
     admin.open_list(f"&q={NAME}")
     expect(admin.state(NAME)).to_have_text("Running")
     button = admin.row(NAME).get_by_role("button", name="Actions on")
@@ -107,9 +107,7 @@ def label(dag_id: str, run_id: str, task_id: str = "submit") -> dict[str, str]:
     return OwnershipLabel(task=owner, try_number=1, package_version="1").to_tags()
 
 
-def test_owners_are_linked_and_orphans_can_be_found_and_cleaned_up(
-    admin: Visitor, site: Site, demo: ArroyoSandbox
-) -> None:
+def test_owners_are_linked_and_orphans_can_be_found(admin: Visitor, site: Site, demo: ArroyoSandbox) -> None:
     run_id = site.run_with_xcoms("submit")
     create(demo, "owned", tags=label("shop", run_id))
     create(demo, "of_no_dag", tags=label("gone", run_id))
@@ -140,9 +138,7 @@ def test_owners_are_linked_and_orphans_can_be_found_and_cleaned_up(
     admin.page.wait_for_url("**/dags/shop/runs/*/tasks/submit**")
 
 
-def test_the_tab_of_a_task_shows_its_pipeline_and_what_the_task_saw(
-    admin: Visitor, site: Site, walked: str
-) -> None:
+def test_the_tab_of_a_task_shows_its_pipeline_and_states(admin: Visitor, site: Site, walked: str) -> None:
     seen = [
         {"at": f"2026-11-28T10:00:0{second}Z", "state": state, "run_id": 1, "job_id": "job_1"}
         for second, state in ((0, "Created"), (1, "Scheduling"), (4, "Running"))
@@ -166,7 +162,7 @@ def test_the_tab_of_a_task_shows_its_pipeline_and_what_the_task_saw(
     admin.page.wait_for_url(f"**/plugin/arroyo/pipelines/{walked}?connection=arroyo_default")
 
 
-def test_a_task_without_a_pipeline_says_so(admin: Visitor, site: Site) -> None:
+def test_the_tab_of_a_task_without_a_pipeline_says_so(admin: Visitor, site: Site) -> None:
     run_id = site.run_with_xcoms("submit")
     admin.open(f"dags/shop/runs/{run_id}/tasks/report/plugin/arroyo_pipeline")
     expect(admin.page.get_by_text("This task has no Arroyo pipeline yet")).to_be_visible()

@@ -1,4 +1,4 @@
-"""A pipeline's own page, as users use it: from the list and back, charts and tables, actions, missing data."""
+"""A pipeline's own page in a browser: from the list and back, charts and tables, actions, missing data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def drawn(visitor: Visitor) -> None:
 
 
 def sideways(visitor: Visitor) -> float:
-    """Return by how many pixels the whole page scrolls sideways."""
+    """Return by how many pixels the page can be scrolled sideways."""
     return float(visitor.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
@@ -67,7 +67,7 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
     expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
-    # Airflow's own link, whose text does not say where it leads.
+    # Airflow's own link, whose text does not name its target.
     entry = page.get_by_role("link", name="Arroyo", exact=True)
     menu = page.get_by_role("button", name="Plugins", exact=True)
     entry.or_(menu).first.wait_for()
@@ -80,7 +80,7 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
     expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
 
 
-def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: Visitor) -> None:
+def test_with_the_keyboard_the_focus_returns_to_the_row(admin: Visitor) -> None:
     page = admin.page
     admin.open_list("&sort=name", connection="arroyo_many")
     row = admin.row("pipeline-512").locator("a.name")
@@ -89,7 +89,7 @@ def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: 
         page.locator(".scroller").evaluate("(element) => { element.scrollTop = element.scrollHeight / 2; }")
         return bool(row.count())
 
-    # The names come in after the rows, which are ordered by them then.
+    # The names arrive after the rows, which are then sorted by them.
     wait_until(is_scrolled_to, what="the row in the middle", timeout_seconds=30)
     row.focus()
     page.keyboard.press("Enter")
@@ -97,7 +97,7 @@ def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: 
     page.go_back()
     expect(row).to_be_focused()
     expect(row).to_be_in_viewport()
-    # A page that is not there has a heading, too.
+    # The page of a missing pipeline has a heading, too.
     admin.open("plugin/arroyo/pipelines/pl_none?connection=arroyo_many")
     expect(page.get_by_role("heading", name="pl_none")).to_be_visible()
     page.get_by_role("link", name="All pipelines").press("Enter")
@@ -122,7 +122,7 @@ def test_each_chart_can_be_read_as_a_table_which_the_address_keeps(
     expect(admin.section("Graph").locator(".node").first).to_be_visible()
 
 
-def test_act_on_the_page(admin: Visitor, site: Site, mine: str) -> None:
+def test_actions_work_on_the_page(admin: Visitor, site: Site, mine: str) -> None:
     page = admin.page
     admin.open_page(mine)
     state = page.locator(".page-head .badge .word")
@@ -142,7 +142,7 @@ def test_act_on_the_page(admin: Visitor, site: Site, mine: str) -> None:
     expect(admin.section("Graph").locator(".node-kind").first).to_contain_text("× 3")
     act("Stop", "Stop pipeline")
     expect(state).to_have_text("Stopped")
-    # Each state that was gone through is on the line, and in the table.
+    # Each state is on the timeline, and in the table.
     admin.section("States").get_by_role("button", name="Table").click()
     expect(admin.section("States").locator("tbody")).to_contain_text("Stopped")
     expect(admin.section("Checkpoints").locator("canvas")).to_be_visible()
@@ -164,7 +164,7 @@ def label(run_id: str, generation: int) -> dict[str, str]:
     return written.to_tags()
 
 
-def test_a_deployment_shows_its_task_what_the_task_saw_and_what_changed(
+def test_a_deployment_shows_its_task_the_states_it_saw_and_the_diff(
     admin: Visitor, site: Site, demo: ArroyoSandbox
 ) -> None:
     changed = ENDLESS.replace("'10'", "'25'")
@@ -197,7 +197,7 @@ def test_a_deployment_shows_its_task_what_the_task_saw_and_what_changed(
             demo.faults.delete(one, after=0)
 
 
-def test_a_failed_pipeline_says_why(admin: Visitor, demo: ArroyoSandbox) -> None:
+def test_a_failed_pipeline_shows_the_reason(admin: Visitor, demo: ArroyoSandbox) -> None:
     admin.open_page(id_of(demo, "refunds_backfill"))
     expect(admin.page.locator(".notice.error").first).to_contain_text("no column amount")
     expect(admin.section("Graph").locator(".node").first).to_be_visible()
@@ -205,7 +205,7 @@ def test_a_failed_pipeline_says_why(admin: Visitor, demo: ArroyoSandbox) -> None
     admin.shot("page-failed", whole=True)
 
 
-def test_an_address_that_leads_to_nothing_says_so(admin: Visitor) -> None:
+def test_an_address_without_a_pipeline_says_so(admin: Visitor) -> None:
     for address, words in {
         "pl_none?connection=arroyo_default": "There is no pipeline",
         "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E?connection=arroyo_default": "There is no pipeline",
@@ -217,9 +217,7 @@ def test_an_address_that_leads_to_nothing_says_so(admin: Visitor) -> None:
         expect(admin.page.locator(".notice", has_text=words).first).to_be_visible()
 
 
-def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(
-    admin: Visitor, demo: ArroyoSandbox, mine: str
-) -> None:
+def test_an_outage_is_shown_and_the_last_data_is_kept(admin: Visitor, demo: ArroyoSandbox, mine: str) -> None:
     admin.open_page(mine)
     drawn(admin)
     demo.faults.api_away()
@@ -232,7 +230,7 @@ def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(
     expect(admin.page.locator(".notice.warning")).to_have_count(0, timeout=60_000)
 
 
-def test_hostile_texts_are_text(admin: Visitor, demo: ArroyoSandbox) -> None:
+def test_hostile_texts_are_treated_as_text(admin: Visitor, demo: ArroyoSandbox) -> None:
     turned = "-- \u202e} \u2066if is_admin\u2069 \u2066 begin"
     query = ENDLESS.replace("CREATE TABLE impulse", f"-- {HOSTILE}\n{turned}\nCREATE TABLE impulse")
     hostile = create(demo, HOSTILE, tags={HOSTILE: HOSTILE, "n" * 300: "v" * 300}, query=query)
@@ -264,7 +262,7 @@ def large(definition: dict[str, Any], nodes: int = 200) -> dict[str, Any]:
 
 
 def serve_large(visitor: Visitor) -> None:
-    """Let the page get a large definition."""
+    """Make the page get a large definition."""
 
     def enlarge(route: Any) -> None:
         response = route.fetch()
@@ -273,21 +271,19 @@ def serve_large(visitor: Visitor) -> None:
     visitor.page.route("**/arroyo/api/pipeline/definition?*", enlarge)
 
 
-def test_a_large_graph_and_a_megabyte_of_sql(admin: Visitor, mine: str) -> None:
+def test_a_large_graph_and_a_megabyte_of_sql_are_usable(admin: Visitor, mine: str) -> None:
     serve_large(admin)
     admin.open_page(mine)
     expect(admin.section("Graph").locator(".node")).to_have_count(200)
     expect(admin.section("SQL")).to_contain_text("a long line of SQL")
     admin.section("Graph").get_by_role("button", name="Fit the whole graph").click()
-    # What was typed meanwhile arrives: the page does not hang.
+    # The page handles what was typed in the meantime: it does not hang.
     admin.section("Graph").get_by_role("button", name="Table").click()
     expect(admin.section("Graph").locator("tbody tr")).to_have_count(200)
     assert sideways(admin) <= 0
 
 
-def test_a_user_without_rights_gets_a_friendly_word_and_no_data(
-    browser: Browser, site: Site, mine: str
-) -> None:
+def test_a_user_without_rights_gets_a_reason_and_no_data(browser: Browser, site: Site, mine: str) -> None:
     with visiting(browser, site, user="jane") as jane:
         jane.open(f"plugin/arroyo/pipelines/{mine}?connection=arroyo_default")
         expect(jane.page.locator(".notice.error")).to_contain_text("may not read")
@@ -301,7 +297,7 @@ def test_a_user_without_rights_gets_a_friendly_word_and_no_data(
 @pytest.mark.parametrize(
     "width, dark", [(400, True), (1024, False), (1440, False), (1440, True), (2560, False)]
 )
-def test_axe_finds_no_serious_fault_in_any_width_and_colour(
+def test_axe_finds_no_serious_problem_in_any_width_and_colour_scheme(
     admins: BrowserContext, site: Site, demo: ArroyoSandbox, width: int, dark: bool
 ) -> None:
     with window(admins, site, width=width, dark=dark) as visitor:
