@@ -18,7 +18,7 @@ _MIN_VARIABLE_LENGTH = 8
 
 
 def body_secret_values(body: Mapping[str, Any]) -> frozenset[str]:
-    """Return the values that are secret in the body of a request, such as may be echoed.
+    """Return the secret values in the body of a request, which the response may repeat.
 
     :param body: SQL, UDFs, environment variables, the settings of a connector.
     """
@@ -33,7 +33,7 @@ def body_secret_values(body: Mapping[str, Any]) -> frozenset[str]:
 
 
 def pipeline_secret_values(pipeline: Pipeline, job: Job | None = None) -> frozenset[str]:
-    """Return the values that are secret in a pipeline, such as what Arroyo says of it may echo.
+    """Return the secret values in a pipeline, which Arroyo's messages about it may repeat.
 
     :param pipeline: its SQL and its UDFs.
     :param job: its job, which holds its environment variables (0.16); default None leaves these out.
@@ -44,7 +44,7 @@ def pipeline_secret_values(pipeline: Pipeline, job: Job | None = None) -> frozen
 
 
 def setting_secret_values(settings: Any) -> frozenset[str]:
-    """Return the values that are secret in some settings, by their names or by what they look like.
+    """Return the secret values in some settings, recognized by their names or by their form.
 
     :param settings: JSON values, such as the settings of a connector, or environment variables.
     """

@@ -143,11 +143,7 @@ def validate_udf(definition: str, *, language: str | None = None) -> Request[Udf
 
 def delete_udf(udf_id: str) -> Request[None]:
     """Delete a UDF."""
-    return delete(
-        f"/udfs/{escaped(udf_id, 'udf_id')}",
-        about=f"UDF {udf_id!r}",
-        gone=("UDF not found",),
-    )
+    return delete(f"/udfs/{escaped(udf_id, 'udf_id')}", about=f"UDF {udf_id!r}", gone=("UDF not found",))
 
 
 # -- connections ---------------------------------------------------------------------------------------------------

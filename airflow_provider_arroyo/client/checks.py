@@ -242,11 +242,8 @@ def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
     wanted = frozenset(str(name) for name in names)
     unknown = sorted(wanted - _STATES)
     if unknown or not wanted:
-        what = (
-            f"{', '.join(map(repr, unknown))} is not a state of Arroyo"
-            if unknown
-            else "needs at least one state"
-        )
+        is_none = f"{', '.join(map(repr, unknown))} is not a state of Arroyo"
+        what = is_none if unknown else "needs at least one state"
         raise ValueError(f"{argument}: {what}; allowed: {', '.join(JobState)}")
     return wanted
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial, wraps
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import requests
@@ -17,12 +16,11 @@ from tenacity import Retrying, retry_if_exception
 
 from airflow_provider_arroyo.client import catalog, endpoints, paging
 from airflow_provider_arroyo.client.catalog import ConnectionTable
-from airflow_provider_arroyo.client.counts import Counts
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.failed_sql import error_of_sql
-from airflow_provider_arroyo.client.link import Link
+from airflow_provider_arroyo.client.link import Counts, Link
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, iter_batches
+from airflow_provider_arroyo.client.output import iter_batches
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, without_none
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
@@ -70,7 +68,7 @@ class ArroyoClient:
     :param reload: loads the settings again, in case a key was rotated; default None keeps them.
     :param session: a session to use; it keeps its own TLS settings, and the client does not close it. Default None
         creates one.
-    :param log: logs retries.
+    :param log: logs retries, and what the caller does with the client.
     :param sleep: waits for a number of seconds.
     :param clock: a monotonic clock in seconds; deadlines are times of this clock.
     :raises ArroyoSettingsError: if a file in the settings cannot be used; names the setting.
@@ -88,9 +86,9 @@ class ArroyoClient:
         clock: Clock = time.monotonic,
     ) -> None:
         self.limits = limits or Limits()
-        self._log = log or logging.getLogger(__name__)
-        self._sleep = sleep
-        self._clock = clock
+        self.log = log or logging.getLogger(__name__)
+        self.sleep = sleep
+        self.clock = clock
         self._link = Link(Transport(settings, session=session, clock=clock), reload, clock)
 
     def __repr__(self) -> str:
@@ -99,12 +97,7 @@ class ArroyoClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -148,14 +141,14 @@ class ArroyoClient:
         :param max_elapsed_seconds: how long a failing request is retried; 0 tries once.
         :param first_try_seconds: minimum time for the first try.
         :param deadline: a time of the clock after which nothing is tried.
-        :param log: logs retries.
+        :param log: see :class:`ArroyoClient`.
         """
         other = copy.copy(self)
         changed = without_none(
             max_elapsed_seconds=max_elapsed_seconds, first_try_seconds=first_try_seconds, deadline=deadline
         )
         other.limits = replace(self.limits, **changed)
-        other._log = log or self._log
+        other.log = log or self.log
         return other
 
     def reload(self) -> None:
@@ -174,7 +167,7 @@ class ArroyoClient:
         :raises ArroyoError: if it fails; says what to do next.
         :raises ValueError: if the request cannot be sent.
         """
-        tries = Tries(request, self.limits, clock=self._clock, log=self._log)
+        tries = Tries(request, self.limits, clock=self.clock, log=self.log)
         try:
             return self._repeat(request, tries, self._try)
         except ArroyoNotFoundError:
@@ -187,7 +180,7 @@ class ArroyoClient:
     ) -> T:
         tries.has_responded = self._link.has_responded
         retrying = Retrying(
-            sleep=self._sleep,
+            sleep=self.sleep,
             retry=retry_if_exception(tries.is_retryable),
             wait=tries.wait_seconds,
             stop=tries.is_exhausted,
@@ -300,15 +293,13 @@ class ArroyoClient:
         :param pipeline_id, job_id: the pipeline and its job, which must be running.
         """
         request = endpoints.output(pipeline_id, job_id)
-        tries = Tries(request, self.limits, clock=self._clock, log=self._log)
+        tries = Tries(request, self.limits, clock=self.clock, log=self.log)
         response, stream = self._repeat(request, tries, self._open_stream)
-        chunks = self._link.transport.read_stream(
-            stream, request, tries.deadline_seconds_left, STREAM_IDLE_SECONDS
-        )
+        chunks = self._link.transport.read_stream(stream, request, tries.deadline_seconds_left)
         yield from iter_batches(chunks, request, response, self.settings)
 
     def _open_stream(self, request: Request[Any], tries: Tries) -> tuple[HttpResponse, OpenStream]:
-        response, stream = self._link.transport.open_stream(request, tries.seconds_left, STREAM_IDLE_SECONDS)
+        response, stream = self._link.transport.open_stream(request, tries.seconds_left)
         try:
             self._interpret(request, response, tries)
         except ArroyoError:

@@ -92,13 +92,7 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
     # A subclass of BadStatusLine, but nothing was received.
     (Failure.BROKEN, (http.client.RemoteDisconnected,)),
     (Failure.NOT_HTTP, (http.client.BadStatusLine, http.client.UnknownProtocol)),
-    (
-        Failure.CUT_SHORT,
-        (
-            urllib3.exceptions.IncompleteRead,
-            http.client.IncompleteRead,
-        ),
-    ),
+    (Failure.CUT_SHORT, (urllib3.exceptions.IncompleteRead, http.client.IncompleteRead)),
     (
         Failure.MALFORMED,
         (
@@ -115,7 +109,7 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
 
 
 class NotSentError(OSError):
-    """Stands around an error that came before any part of the request was sent."""
+    """Wraps an error that occurred before any part of the request was sent."""
 
 
 _BROKE_OFF = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionAbortedError, ConnectionResetError)

@@ -36,10 +36,7 @@ class Deadline:
         self.move(seconds)
 
     def move(self, seconds: float) -> None:
-        """Set a new deadline.
-
-        :param seconds: from now.
-        """
+        """Set a new deadline, in seconds from now."""
         self._at = time.monotonic() + seconds
 
     def seconds_left(self, at_most: float | None) -> float:
@@ -73,13 +70,13 @@ def within(deadline: Deadline) -> Iterator[None]:
 class _Reader(io.RawIOBase):
     """Reads from a socket until a deadline."""
 
-    def __init__(self, sock: socket.socket, deadline: Deadline | None) -> None:
+    def __init__(self, sock: socket.socket, file: Any, deadline: Deadline | None) -> None:
         self._socket = sock
         self._deadline = deadline
         self._timeout = sock.gettimeout()
         self._waits = True
-        # A file object of the socket keeps it open while there is something to read.
-        self._file: Any = sock.makefile("rb", buffering=0)
+        # It keeps the socket open while there is something to read.
+        self._file = file
 
     def readable(self) -> bool:
         return True
@@ -91,10 +88,7 @@ class _Reader(io.RawIOBase):
         return read
 
     def has_received(self, buffered: io.BufferedReader) -> bool:
-        """Return whether there already is something to read. Must not be followed by another read.
-
-        :param buffered: the buffer on top of this reader.
-        """
+        """Return whether there already is something to read. Must not be followed by another read."""
         self._waits = False
         self._socket.settimeout(0)
         try:
@@ -108,25 +102,15 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-class _Source:
-    """Stands in for a socket that ``http.client`` opens as a file."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.reader = _Reader(sock, _deadline.get())
-
-    def makefile(self, *args: Any) -> io.BufferedReader:
-        return io.BufferedReader(self.reader)
-
-
 class _Response(http.client.HTTPResponse):
     """A response that closes its connection if it cannot be reused."""
 
     def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
-        source = _Source(sock)
-        self._reader = source.reader
         self._connection = connection
         self._has_begun = self._has_last_chunk = False
-        super().__init__(source, *args, **kwargs)  # type: ignore[arg-type]  # it only calls makefile
+        super().__init__(sock, *args, **kwargs)
+        self._reader = _Reader(sock, self.fp.detach(), _deadline.get())
+        self.fp = io.BufferedReader(self._reader)
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MAX_INTERIM_RESPONSES):

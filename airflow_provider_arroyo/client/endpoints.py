@@ -153,7 +153,7 @@ def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = 
         path="/pipelines/preview",
         read=one(Pipeline.from_api, query=query),
         body=without_none(
-            query=check_text(query, "query"), udfs=functions, enable_sinks=True if enable_sinks else None
+            query=check_text(query, "query"), udfs=functions, enable_sinks=enable_sinks or None
         ),
         is_idempotent=False,
         has_sql=True,
@@ -234,7 +234,7 @@ def restart_pipeline(
         path=f"{_pipeline_path(pipeline_id)}/restart",
         read=one(Pipeline.from_api, id=pipeline_id),
         # Arroyo refuses a restart without a body, so at least an empty object is sent.
-        body=without_none(force=True if force else None, ignore_state=True if ignore_state else None),
+        body=without_none(force=force or None, ignore_state=ignore_state or None),
         is_idempotent=False,
         about=f"pipeline {pipeline_id!r}",
         gone=PIPELINE_GONE,

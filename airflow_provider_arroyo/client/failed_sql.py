@@ -53,7 +53,16 @@ def error_of_sql(
     if not request.has_sql:
         return None
     if _may_be_hang_up(error):
-        return _broken_on_sql(request, settings) if _breaks_on_sql(request, send_once) else None
+        if not _breaks_on_sql(request, send_once):
+            return None
+        return ArroyoQueryError(
+            f"Arroyo at {settings.shown_url} closes the connection on this SQL: {request} and {_VALIDATIONS} "
+            "validations of it got no response, but a ping and other SQL did. Its planner crashed, and nothing was "
+            "created. The log of Arroyo's API (the process `arroyo api` or `arroyo cluster`) says where: look for "
+            "`panicked at`. Change the SQL, then clear this task. Known causes are a window of zero width and "
+            "DISTINCT ON.",
+            **request.where,
+        )
     if isinstance(error, ArroyoForeignResponseError) and 200 <= error.status < 500:
         return _refused_in_other_words(request, error, send_once, settings)
     return None
@@ -136,14 +145,4 @@ def _refused_in_other_words(
         f"are not Arroyo's):\n * {listed}",
         diagnostics=tuple(one.with_place() for one in diagnostics),
         **data,
-    )
-
-
-def _broken_on_sql(request: Request[Any], settings: ClientSettings) -> ArroyoQueryError:
-    return ArroyoQueryError(
-        f"Arroyo at {settings.shown_url} closes the connection on this SQL: {request} and {_VALIDATIONS} validations "
-        "of it got no response, but a ping and other SQL did. Its planner crashed, and nothing was created. The log "
-        "of Arroyo's API (the process `arroyo api` or `arroyo cluster`) says where: look for `panicked at`. "
-        "Change the SQL, then clear this task. Known causes are a window of zero width and DISTINCT ON.",
-        **request.where,
     )

@@ -1,15 +1,34 @@
-"""What a client and its copies share: the connection, and what is known about the server."""
+"""What a client and its copies share: the connection, what is known about the server, and counts for metrics."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
-from airflow_provider_arroyo.client.counts import Counts
 from airflow_provider_arroyo.client.request import HttpResponse, http_date, seconds_ahead
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import Transport
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """Counters of a client, read at the end of a task.
+
+    :param retries: requests that failed and were repeated.
+    :param duplicates_removed: pipelines that were deleted because they had been created twice.
+    """
+
+    retries: int = 0
+    duplicates_removed: int = 0
+
+    def take(self) -> Self:
+        """Return the counts since the last call."""
+        taken = replace(self)
+        self.retries = self.duplicates_removed = 0
+        return taken
 
 
 class Link:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from airflow_provider_arroyo.client.details import Page
+from airflow_provider_arroyo.client.catalog import ConnectionTable
+from airflow_provider_arroyo.client.details import JobError, Page
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.request import Request, Response
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
@@ -16,15 +18,7 @@ _MAX_PAGES = 1000
 """The maximum number of pages. Arroyo fills each page, so a longer list would never end."""
 
 
-class HasId(Protocol):
-    """An item of a list."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-
-Item = TypeVar("Item", bound=HasId)
+Item = TypeVar("Item", Pipeline, JobError, ConnectionTable)
 
 
 def iter_pages(

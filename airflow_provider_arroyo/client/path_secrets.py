@@ -28,10 +28,7 @@ def names_secret(part: str) -> bool:
 
 
 def is_secret_part(part: str) -> bool:
-    """Return whether a path segment looks like a secret, as in Slack's webhooks.
-
-    :param part: the segment, without slashes.
-    """
+    """Return whether a path segment looks like a secret, as in Slack's webhooks."""
     # The secret of a webhook often is a UUID.
     return is_uuid(part) or any(map(_is_random, re.split(r"[^a-zA-Z\d]", part)))
 
@@ -46,11 +43,7 @@ def _is_random(run: str) -> bool:
 
 
 def secret_parts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the positions of path segments that look like secrets, or that the segment before names as secrets.
-
-    :param text: contains the path.
-    :param start, end: position of the path.
-    """
+    """Yield the positions of path segments that look like secrets, or that the segment before names as secrets."""
     before = ""
     for part in _PART.finditer(text, start, end):
         if is_secret_part(part[0]) or names_secret(before):
@@ -59,10 +52,7 @@ def secret_parts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def redact_path(path: str) -> str:
-    """Return the path of an address without segments that look like secrets.
-
-    :param path: the path, without scheme and host.
-    """
+    """Return the path of an address without segments that look like secrets."""
     for start, end in reversed([*secret_parts(path, 0, len(path))]):
         path = path[:start] + MASK + path[end:]
     return path

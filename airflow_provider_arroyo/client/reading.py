@@ -6,15 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.checks import check_id
 from airflow_provider_arroyo.client.details import Page
 from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.client.wire import json_type
-
-if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.request import HttpResponse
 
 T = TypeVar("T")
 
@@ -44,24 +42,21 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 class NotJsonError(ValueError):
     """The body is not JSON.
 
-    :param message: what is wrong with the body.
-    :param is_cut_short: whether it is the beginning of JSON whose end is missing.
+    :param error: the parser's error.
     """
 
-    def __init__(self, message: str, *, is_cut_short: bool = False) -> None:
-        super().__init__(message)
-        self.is_cut_short = is_cut_short
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.is_cut_short = isinstance(error, json.JSONDecodeError) and _is_cut_short(error)
+        """Whether it is the beginning of JSON whose end is missing."""
 
-    @classmethod
-    def of(cls, error: Exception) -> NotJsonError:
-        """Return the error for a parser's message."""
-        if not isinstance(error, json.JSONDecodeError):
-            return cls(str(error))
-        rest = error.doc[error.pos :].strip()
-        ends_here = not rest and error.doc.strip() != ""
-        ends_in_string = error.msg.startswith("Unterminated string")
-        ends_in_word = rest != "" and any(word.startswith(rest) for word in ("true", "false", "null", "-"))
-        return cls(str(error), is_cut_short=ends_here or ends_in_string or ends_in_word)
+
+def _is_cut_short(error: json.JSONDecodeError) -> bool:
+    rest = error.doc[error.pos :].strip()
+    if not rest:
+        return error.doc.strip() != ""
+    ends_in_word = any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+    return ends_in_word or error.msg.startswith("Unterminated string")
 
 
 def json_of(response: HttpResponse, *, is_lenient: bool = False) -> Any:
@@ -75,7 +70,7 @@ def json_of(response: HttpResponse, *, is_lenient: bool = False) -> Any:
     try:
         return _DECODER.decode(_text(response.body, "replace" if is_lenient else "strict"))
     except (ValueError, RecursionError) as err:
-        raise NotJsonError.of(err) from err
+        raise NotJsonError(err) from err
 
 
 def _text(body: bytes, errors: str = "replace") -> str:
@@ -142,7 +137,7 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
         _DECODER.decode('{"data": 0' + text[end.end() :])
     except (ValueError, RecursionError) as err:
         _check_shape(body)
-        raise NotJsonError.of(err) from err
+        raise NotJsonError(err) from err
 
 
 def _check_shape(body: bytes) -> None:
@@ -249,15 +244,6 @@ def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[
         return Page(tuple(map(from_api, items.values()))) if is_all else whole(response)
 
     return read
-
-
-def nothing(response: HttpResponse) -> None:
-    """Read a response without a value: Arroyo sends no body.
-
-    :raises ValueError: if there is a body, such as the login page of a gateway.
-    """
-    if response.body.strip():
-        raise ValueError("a body, although Arroyo sends none")
 
 
 def pong(response: HttpResponse) -> None:

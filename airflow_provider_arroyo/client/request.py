@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_provider_arroyo.client.checks import check_id, check_integer
-from airflow_provider_arroyo.client.reading import nothing
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
 _SAME_TIME_SECONDS = 2.0
@@ -150,9 +149,7 @@ class Request(Generic[T_co]):
         return f"{self.path}?{urlencode(self.params, quote_via=quote)}" if self.params else self.path
 
     def not_proved(self) -> ArroyoForeignResponseError:
-        """Return the error for a DELETE without effect: Arroyo's response is empty, so something else may have sent
-        it.
-        """
+        """Return the error for a DELETE without effect: Arroyo's response is empty, so anything may have sent it."""
         return ArroyoForeignResponseError(
             f"{self} got status 200, and {self.about} is still there: {self.proof} was not refused after it. "
             "Something in between responds in place of Arroyo. Let the gateway pass DELETE on.",
@@ -200,8 +197,14 @@ def delete(
 
     :param proof: default None: the same request again, since the server never uses an id twice.
     """
-    request = Request(method="DELETE", path=path, read=nothing, about=about, gone=gone)
+    request = Request(method="DELETE", path=path, read=_nothing, about=about, gone=gone)
     return replace(request, proof=proof or request)
+
+
+def _nothing(response: HttpResponse) -> None:
+    """Read a response without a value. Arroyo sends no body; a gateway may send its login page."""
+    if response.body.strip():
+        raise ValueError("a body, although Arroyo sends none")
 
 
 def escaped(value: str, argument: str) -> str:
@@ -219,11 +222,8 @@ def paging(limit: int | None, starting_after: str | None) -> dict[str, str]:
     """
     if limit is not None:
         check_integer(limit, "limit")
-    return {
-        name: str(value)
-        for name, value in (("limit", limit), ("starting_after", starting_after))
-        if value is not None
-    }
+    given = without_none(limit=limit, starting_after=starting_after)
+    return {name: str(value) for name, value in given.items()}
 
 
 def without_none(**fields: Any) -> dict[str, Any]:

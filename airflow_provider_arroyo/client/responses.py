@@ -158,8 +158,8 @@ class _Interpreter:
 
     def refusal(self) -> ArroyoError:
         status = self._response.status
-        if status == 400 and (tls := self._tls_refusal()):
-            return tls
+        if status == 400 and (what := explain_plain_refusal(self._response.text)):
+            return ArroyoTlsError(f"{what} ({self._where} said: {self._shown}).", **self._request.where)
         if status in (401, 403, 407):
             return self._auth_error()
         if status == 413 and self._request.body is not None:
@@ -194,7 +194,11 @@ class _Interpreter:
     def _own_refusal(self, status: int, words: str) -> ArroyoError:
         """Return the error for a refusal in Arroyo's own form."""
         if status in (400, 404) and (words in self._request.gone or self._is_gone_checkpoint(words)):
-            return self._gone()
+            return ArroyoNotFoundError(
+                f"{self._where} does not have {self._request.about or 'what was requested'}: it was deleted, or "
+                f"belongs to another server. Check the id and the connection.{self._said}",
+                **self._data,
+            )
         # A refusal of SQL can hold any words but the whole text about ids.
         is_name_taken = not self._request.has_sql and NAME_TAKEN.fullmatch(words)
         creates = self._request.changes and not self._request.gone
@@ -235,23 +239,6 @@ class _Interpreter:
         # Of what is created for all pipelines, connectors and compilers say what they like.
         is_shared = self._request.method == "POST" and not self._request.path.startswith("/pipelines")
         return is_shared or is_about_request(words)
-
-    def _gone(self) -> ArroyoError:
-        about = self._request.about or "what was requested"
-        return ArroyoNotFoundError(
-            f"Arroyo at {self._settings.shown_url} does not have {about}: "
-            f"it was deleted, or belongs to another server. Check the id and the connection.{self._said}",
-            **self._data,
-        )
-
-    def _tls_refusal(self) -> ArroyoTlsError | None:
-        what = explain_plain_refusal(self._response.text)
-        if what is None:
-            return None
-        return ArroyoTlsError(
-            f"{what} ({self._where} said: {self._shown}).",
-            **self._request.where,
-        )
 
     def _auth_error(self) -> ArroyoAuthError:
         header = self._settings.credentials_headers

@@ -72,16 +72,10 @@ def names_user(name: str) -> bool:
 
 
 def is_no_secret(value: str) -> bool:
-    """Return whether a value is not a secret, whatever its name is: ``none``, ``true``, one of Arroyo's variables.
-
-    :param value: the value, without quotes.
-    """
+    """Return whether an unquoted value is no secret, whatever its name: ``none``, ``true``, an Arroyo variable."""
     return _NO_SECRET.fullmatch(value.strip()) is not None
 
 
 def secret_shapes(text: str) -> list[tuple[int, int]]:
-    """Return the positions of what looks like a secret by itself, in order.
-
-    :param text: any text.
-    """
+    """Return the positions of what looks like a secret by itself, in order."""
     return [found.span() for found in _SHAPES.finditer(text)]

@@ -48,10 +48,10 @@ class ClientSettings:
     :param ca_cert: path of a file with the authorities to trust instead of the machine's own.
     :param client_cert, client_key: paths of the certificate, and its key, for a server that asks for one;
         ``client_key`` may be None when the certificate's file holds the key too.
-    :param headers: sent with every request, for gateways that need their own. Those that frame a request, or change
-        what it means, are refused, ``Host`` among them, unless they say what the client says anyway, such as
-        ``Accept: application/json``. Values of those whose names contain auth, token, key, secret, cookie, password
-        or signature are masked in whatever is shown.
+    :param headers: sent with every request, for gateways that need their own. Headers that frame a request or change
+        its meaning, such as ``Host``, are refused, unless the client sends the same itself, such as ``Accept:
+        application/json``. Values of those whose names contain auth, token, key, secret, cookie, password or
+        signature are masked in whatever is shown.
     :param secret_headers: names of further headers whose values are masked.
     :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
         empty uses the environment's (``http_proxy``, ``https_proxy``, ``no_proxy``).
@@ -195,17 +195,15 @@ class ClientSettings:
 
     @property
     def server(self) -> str:
-        """What tells this server from others, and may be stored: the address as it may be shown.
+        """Identifies the server, and may be stored: the address as it may be shown.
 
-        Where a part of it is masked, a digest follows, too short to find that part by it.
+        If a part of it is masked, a digest follows, which is too short to reveal that part.
         """
-        shown = self.shown_url
-        return (
-            shown if shown == self.base_url else f"{shown}#{sha256(self.base_url.encode()).hexdigest()[:4]}"
-        )
+        shown, digest = self.shown_url, sha256(self.base_url.encode()).hexdigest()[:4]
+        return shown if shown == self.base_url else f"{shown}#{digest}"
 
     def check_same_server(self, server: str, led: str) -> None:
-        """Check that these settings lead where others led before.
+        """Check that these settings lead to the same server as earlier ones.
 
         :param server: their :attr:`server`.
         :param led: the beginning of the message: that a connection led there.
@@ -254,8 +252,6 @@ def shown_address(address: str) -> str:
 
     Any other part may be a secret in the wrong place: a login, a token in the path or query, a password instead of
     the port.
-
-    :param address: any text.
     """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]{0,9})?://", address)
     rest = address[scheme.end() :] if scheme else address

@@ -24,15 +24,11 @@ def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, .
     return tuple(shown[at] for hunk in _hunks(shown, context_lines) for at in hunk)
 
 
-def redacted_unified_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
-    """Return the same as :func:`redacted_diff`, with each hunk below its ``@@ -1,7 +1,6 @@``.
-
-    :param old, new: the SQL.
-    :param context_lines: number of equal lines around each difference, default 3.
-    """
+def redacted_unified_diff(old: str, new: str) -> tuple[str, ...]:
+    """Return the same as :func:`redacted_diff`, with each hunk below its ``@@ -1,7 +1,6 @@``."""
     shown = _diff(old, new)
     lines: list[str] = []
-    for hunk in _hunks(shown, context_lines):
+    for hunk in _hunks(shown):
         before, within = shown[: hunk.start], shown[hunk.start : hunk.stop]
         places = []
         for sign, other in (("-", "+"), ("+", "-")):
@@ -59,7 +55,7 @@ def _diff(old: str, new: str) -> list[str]:
     return shown
 
 
-def _hunks(shown: Sequence[str], context_lines: int) -> Iterator[range]:
+def _hunks(shown: Sequence[str], context_lines: int = 3) -> Iterator[range]:
     """Yield the ranges of lines around differences; adjacent ranges are merged."""
     hunk: range | None = None
     for at, text in enumerate(shown):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import zip_longest
 from typing import NamedTuple
 
 from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, names_user
@@ -18,7 +19,6 @@ from airflow_provider_arroyo.client.text_secrets import (
     merged,
     pairs,
     recognized,
-    redact_values,
     secrets_in_comment,
 )
 from airflow_provider_arroyo.text import REPLACED
@@ -49,22 +49,26 @@ _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
 _STATEMENTS_BEGIN = frozenset(["CREATE", "INSERT", "SELECT", "SET"])
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A token of some SQL: ``space``, ``comment``, ``string``, ``name``, ``separator`` or another ``sign``."""
+
     kind: str
     text: str
     start: int
     end: int
 
 
-def find_secrets(sql: str) -> tuple[Secret, ...]:
-    """Return the secrets in some SQL, in order. They do not overlap.
-
-    :param sql: any text; the SQL may be broken.
-    """
-    tokens = [
-        _Token(str(found.lastgroup if found["tag"] is None else "string"), found[0], *found.span())
+def tokens_of(sql: str) -> list[Token]:
+    """Return the tokens of some SQL, which may be broken; every character belongs to one."""
+    return [
+        Token(str(found.lastgroup if found["tag"] is None else "string"), found[0], *found.span())
         for found in _TOKEN.finditer(sql)
     ]
+
+
+def find_secrets(sql: str) -> tuple[Secret, ...]:
+    """Return the secrets in some SQL, which may be broken, in order. They do not overlap."""
+    tokens = tokens_of(sql)
     found = [*_options(tokens), *recognized(sql)]
     if _is_broken(tokens):
         found += pairs(sql)
@@ -77,10 +81,7 @@ def find_secrets(sql: str) -> tuple[Secret, ...]:
 
 
 def redact_sql(sql: str) -> str:
-    """Return SQL with ``***`` in place of each secret.
-
-    :param sql: any text.
-    """
+    """Return SQL with ``***`` in place of each secret."""
     return mask(sql, find_secrets(sql))
 
 
@@ -88,8 +89,6 @@ def readable(text: str) -> str:
     """Return a server's text, such as the reason of a failure, in a form that can be shown and stored.
 
     It has no secrets, at most :data:`MAX_READABLE` characters, and no characters that some databases cannot store.
-
-    :param text: the server's text.
     """
     shown = _readable(text[:MAX_READABLE])
     # A secret that was cut off cannot be recognized, so the last part of the text is left out.
@@ -113,16 +112,7 @@ def secret_values(sql: str) -> frozenset[str]:
     )
 
 
-def redact_echo(text: str, sql: str) -> str:
-    """Return a server's text about some SQL without the secrets of that SQL, and without secrets of its own.
-
-    :param text: the server's text, which may repeat parts of the SQL.
-    :param sql: the SQL.
-    """
-    return redact_values(text, secret_values(sql))
-
-
-def _options(tokens: list[_Token]) -> Iterator[Secret]:
+def _options(tokens: list[Token]) -> Iterator[Secret]:
     """Yield the secrets among the options of statements: ``WITH (key = value, …)`` and what it may have been."""
     code = [token for token in tokens if token.kind not in ("space", "comment")]
     # In an expression, `key = 'x'` is a comparison. There, only parentheses after WITH contain options.
@@ -163,11 +153,11 @@ def _options(tokens: list[_Token]) -> Iterator[Secret]:
             yield from _secret(token.text, code[value_at:skip_to])
 
 
-def _is_string(code: list[_Token], at: int) -> bool:
+def _is_string(code: list[Token], at: int) -> bool:
     return at < len(code) and code[at].kind == "string"
 
 
-def _value_end(code: list[_Token], start: int) -> int:
+def _value_end(code: list[Token], start: int) -> int:
     """Return the index after the last token of an option's value."""
     depth = 0
     for at in range(start, len(code)):
@@ -178,7 +168,7 @@ def _value_end(code: list[_Token], start: int) -> int:
     return len(code)
 
 
-def _secret(name: str, value: list[_Token]) -> Iterator[Secret]:
+def _secret(name: str, value: list[Token]) -> Iterator[Secret]:
     if not value:
         return
     start, end = value[0].start, value[-1].end
@@ -192,18 +182,13 @@ def _secret(name: str, value: list[_Token]) -> Iterator[Secret]:
     yield Secret(start, end, name.strip("'\"`").lower())
 
 
-def _is_broken(tokens: list[_Token]) -> bool:
+def _is_broken(tokens: list[Token]) -> bool:
     """Return whether quotes are unbalanced: one is open at the end, or a word directly follows a string."""
-    for at, token in enumerate(tokens):
+    for token, after in zip_longest(tokens, tokens[1:]):
         quote = token.text[0]
         if token.kind in ("string", "name") and quote in "'\"`":
             if len(token.text) < 2 or token.text[-1] != quote:
                 return True
-            after = tokens[at + 1] if at + 1 < len(tokens) else None
-            if (
-                after is not None
-                and after.kind == "name"
-                and (after.text[0].isalnum() or after.text[0] == "_")
-            ):
+            if after is not None and after.kind == "name" and re.match(r"\w", after.text):
                 return True
     return False

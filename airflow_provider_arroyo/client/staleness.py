@@ -8,7 +8,7 @@ from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.text import shorten
 
 MAX_AGE_SECONDS = 2
-"""How much older than its request a response may be, where a cache says so in ``age``. Arroyo sends none."""
+"""How much older than its request a response may be, by its header ``age``. Arroyo sends none."""
 
 _CACHES_SAY = (
     "cache-status",
@@ -21,16 +21,13 @@ _CACHES_SAY = (
 """Headers in which a cache, such as nginx, says whether it had the response, with or without an age."""
 
 _STALE_WARNING = re.compile(r"(?:^|,)\s*11[0-3] ")
-"""What older caches say in the header ``warning``: stale, not validated again, disconnected, kept by a guess."""
+"""What older caches say in the header ``warning``: stale, revalidation failed, disconnected, heuristic expiration."""
 
 _HAD_IT = re.compile(r"(?:^|[\s,;_])(hit|stale|updating)(?![^\s,;])", re.IGNORECASE)
 
 
 def what_a_cache_says(response: HttpResponse) -> str | None:
-    """Return how old a response is, in words; None if its headers do not say that it is old.
-
-    :param response: the response.
-    """
+    """Return how old a response is, in words; None if its headers do not say that it is old."""
     ages = [one.strip() for one in response.headers.get("age", "").split(",")]
     # Several caches may each add their own value.
     if known := [int(one[:10]) for one in ages if one.isdecimal()]:

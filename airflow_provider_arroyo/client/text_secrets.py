@@ -114,10 +114,7 @@ def without_values(text: str, values: Iterable[str]) -> str:
 
 
 def redact_logins(text: str) -> str:
-    """Return a text without the logins in it, for example the name of a topic that is written as an address.
-
-    :param text: any text.
-    """
+    """Return a text without the logins in it, for example the name of a topic that is written as an address."""
     return mask(text, (Secret(*found.span(), "") for found in _LOGIN.finditer(text)))
 
 

@@ -147,10 +147,7 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, settings: ClientSe
 
 
 def explain_plain_refusal(text: str) -> str | None:
-    """Return what a server's HTTP response with status 400 says is wrong with TLS; None if nothing.
-
-    :param text: the body of its response.
-    """
+    """Return what is wrong with TLS, as the body of a server's response with status 400 says; None if nothing."""
     words = " ".join(text.lower().split())
     if any(part in words for part in _WANTS_TLS):
         return "The port expects TLS, but plain HTTP was sent. Set the scheme to https"

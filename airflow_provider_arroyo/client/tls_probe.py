@@ -14,12 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.tls import (
-    closes_after_handshake,
-    explain_tls,
-    plain_port,
-    plain_to_tls,
-)
+from airflow_provider_arroyo.client.tls import closes_after_handshake, explain_tls, plain_port, plain_to_tls
 
 PROBE_SECONDS = 2.0
 """How long a probe may take, in seconds."""
@@ -58,9 +53,7 @@ def find_tls_problem(
     try:
         # Once may be a server that is just shutting down; it does not shake hands again, but a proxy without its
         # backend does.
-        if _closes_after_handshake(settings, context, timeout) and _closes_after_handshake(
-            settings, context, timeout
-        ):
+        if all(_closes_after_handshake(settings, context, timeout) for _ in range(2)):
             return Finding(closes_after_handshake(settings), is_certain=False)
     except ssl.SSLError as err:
         if message := explain_tls(err, settings):

@@ -123,16 +123,15 @@ class Transport:
             return _http_response(response, bytes(body), self._clock() - began)
 
     def open_stream(
-        self, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
+        self, request: Request[Any], seconds_left: SecondsLeft
     ) -> tuple[HttpResponse, OpenStream]:
         """Send a request once; return the response, without its body if the status is 200, and the open stream.
 
-        :param request: the request.
+        :param request: the request; its minimum read timeout is how long the body may pause.
         :param seconds_left: limits the try.
-        :param idle_seconds: how long the body may pause.
         :raises ArroyoError: if no response came.
         """
-        content = request.content()
+        content, idle_seconds = request.content(), request.min_read_timeout_seconds
         allowed = seconds_left(self.settings.connect_timeout_seconds + idle_seconds)
         with self._explained(request, seconds_left):
             stream = self._open(request, content, idle_seconds, allowed)
@@ -140,19 +139,19 @@ class Transport:
         return _http_response(stream.response, body), stream
 
     def read_stream(
-        self, stream: OpenStream, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
+        self, stream: OpenStream, request: Request[Any], seconds_left: SecondsLeft
     ) -> Iterator[bytes]:
         """Yield what arrives on a stream, then close it.
 
-        :param stream, request, seconds_left, idle_seconds: see :meth:`open_stream`.
+        :param stream, request, seconds_left: see :meth:`open_stream`.
         :raises ArroyoError: if the stream breaks, or its time is over.
         """
         with self._explained(request, seconds_left), stream.response:
             while True:
-                stream.deadline.move(seconds_left(idle_seconds))
+                stream.deadline.move(seconds_left(request.min_read_timeout_seconds))
                 if not (chunk := _read(stream.response)):
                     return
-                seconds_left(idle_seconds)
+                seconds_left(request.min_read_timeout_seconds)
                 yield chunk
 
     def _open(
@@ -203,7 +202,7 @@ class Transport:
             # The library's own words name the whole address.
             is_shown = self.settings.redact(text := repr(err)) == text
             raise self._probed(error, failure, request, seconds_left) from (err if is_shown else None)
-        # What TLS needs is there, so later failures have other causes.
+        # TLS works, so later failures have other causes.
         self._probes_left, self._finding = 0, None
 
     def _probed(

@@ -1,6 +1,6 @@
 """Arroyo's own words, from recordings and the sources of 0.15 and 0.16.
 
-What stands in front of Arroyo may refuse a request in the same form, ``{"error": text}``: only the words tell.
+A gateway may refuse a request in the same form, ``{"error": text}``, so only the words tell who refused it.
 """
 
 from __future__ import annotations

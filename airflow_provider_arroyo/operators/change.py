@@ -86,7 +86,6 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             Change(
                 self._client(deadline=deadline),
                 found,
-                log=self.log,
                 deadline=self.clock.to_monotonic(deadline),
                 note=lambda changed: notes.write(note_of(changed)),
             )

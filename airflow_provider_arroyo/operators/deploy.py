@@ -232,25 +232,19 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         from airflow_provider_arroyo.pipelines.deploy import Deploy
         from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
         from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions
-        from airflow_provider_arroyo.pipelines.deployed import Deployed
 
         self._step = f"Deploying pipeline {shorten(deployment.name, 80)!r}"
         return Deploy(
             lambda deadline: self._client(deadline=deadline),
             self._label(namespace, deployment=deployment, generation=1),
-            Deployed(
-                deployment,
-                namespace,
-                adopt_unowned=self.adopt_unowned,
-                settles=not self.is_dry_run,
-                log=self.log,
-            ),
+            namespace,
             DeployOptions(
                 timeout=self.timeout,
                 rollback_timeout=self.rollback_timeout,
                 strategy=Strategy(self.strategy),
                 on_failure=OnFailure(self.on_failure),
                 keep_old=self.keep_old,
+                adopt_unowned=self.adopt_unowned,
                 until_checkpoint=self.until_checkpoint,
                 stable_for=self.stable_for,
                 max_restarts=self.max_restarts,

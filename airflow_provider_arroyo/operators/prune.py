@@ -101,7 +101,6 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
             list_age=None if run_after is None else datetime.now(UTC) - run_after,
             max_deletions=self.max_deletions,
             dry_run=self.is_dry_run,
-            log=self.log,
         )
         return {
             "deleted": [{"pipeline_id": one.id, "pipeline_name": one.name} for one in pruned.deleted],

@@ -203,7 +203,7 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate the SQL; return the task's result."""
-        from airflow_provider_arroyo.pipelines.validate import check_query
+        from airflow_provider_arroyo.pipelines.sql_errors import check_query
 
         with self._rendered_arguments():
             query, udfs = rendered_query(self.query), as_udfs(self.udfs)
@@ -275,14 +275,14 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the preview and read its rows; return the task's result."""
         from airflow_provider_arroyo.pipelines.preview import Preview
-        from airflow_provider_arroyo.pipelines.validate import check_query
+        from airflow_provider_arroyo.pipelines.sql_errors import check_query
 
         with self._rendered_arguments():
             query, udfs = rendered_query(self.query), as_udfs(self.udfs)
         client = self._client()
         # Its error messages have line and column, which those of a refused preview lack.
         check_query(client, query, udfs)
-        self._preview = preview = Preview(client, log=self.log)
+        self._preview = preview = Preview(client)
         try:
             pipeline = self._ref(preview.start(query, udfs=udfs, enable_sinks=self.enable_sinks))
             self._show_link(context, pipeline)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.counts import Counts
+    from airflow_provider_arroyo.client.link import Counts
     from airflow_provider_arroyo.monitoring.result import WaitResult
 
 PREFIX = "arroyo."

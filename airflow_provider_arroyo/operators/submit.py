@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
+    from airflow_provider_arroyo.pipelines.create import Submitted
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-    from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
+    from airflow_provider_arroyo.pipelines.submit import Submission
 
 WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
@@ -211,7 +212,8 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
 
     def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
-        from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission, naming
+        from airflow_provider_arroyo.pipelines.create import naming
+        from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 
         namespace = self._namespace()
         label = self._label(namespace)
@@ -223,7 +225,6 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             is_users_id=users_id is not None,
             namespace=namespace,
             on_existing=OnExisting(self.on_existing),
-            log=self.log,
         )
         if self.stop_on_kill is not None:
             note_wait(self._ti, WatchedRun(pipeline=self._known(submission)))
@@ -255,12 +256,10 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         """Remove a duplicate that was created meanwhile, on a server that does not refuse it."""
         if not isinstance(late, Mapping):
             return
-        from airflow_provider_arroyo.pipelines.existing import Existing
         from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
         from airflow_provider_arroyo.pipelines.ownership import Namespace
 
-        client, label = self._client(), self._label(Namespace(name=late["namespace"]))
-        owned = OwnedPipelines(client, label, Existing(client), log=self.log)
+        owned = OwnedPipelines(self._client(), self._label(Namespace(name=late["namespace"])))
         left = max(0.0, late["until"] - self.clock())
         owned.remove_late(pipeline.pipeline_id, late["created_at_micros"], left)
 

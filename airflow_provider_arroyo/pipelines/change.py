@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.plan import Baseline
-from airflow_provider_arroyo.pipelines.compare import Difference, compare_settings
+from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_going_down
 from airflow_provider_arroyo.text import duration, run_number, shorten
 
-_AT_WORK_OR_ENDED = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _REQUEST_SECONDS = 1.0
 """Minimum time reserved for the request itself, in seconds."""
 
@@ -100,12 +99,10 @@ class ChangeNotes:
 class Change:
     """Changes an existing pipeline.
 
-    :param client: sends the requests.
+    :param client: sends the requests; its log gets a line for what is dropped, and for what is waited for first.
     :param pipeline: the pipeline.
-    :param log: gets a line for what is dropped, and for what is waited for first.
-    :param deadline: until when the pipeline may take to run or to end, by ``monotonic``.
+    :param deadline: until when the pipeline may take to run or to end, by the client's clock.
     :param note: called with the changes of an update right before its request, default does nothing.
-    :param sleep, monotonic: wait for and measure seconds.
     """
 
     def __init__(
@@ -113,20 +110,15 @@ class Change:
         client: ArroyoClient,
         pipeline: Pipeline,
         *,
-        log: Any,
         deadline: float,
         note: Callable[[Changed], None] = lambda changed: None,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._pipeline = pipeline
         self._name = shorten(pipeline.name, 80)
-        self._log = log
         self._deadline = deadline
         self._note = note
-        self._monotonic = monotonic
-        self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
+        self._existing = Existing(client)
 
     def restart(self, *, force: bool = False, ignore_state: bool = False) -> Changed:
         """Request a new run: restart a running or failed pipeline, resume a stopped one.
@@ -180,7 +172,7 @@ class Change:
         A change that is requested between two runs may take effect with the next run, or restart that run.
         """
         job = self._client.get_job(self._pipeline.id)
-        if job is not None and not _is_settled(job):
+        if job is not None and _is_changing(job):
             job = self._settle(job)
         if job is None:
             raise ArroyoError(
@@ -202,23 +194,15 @@ class Change:
         return job
 
     def _settle(self, job: Job) -> Job | None:
-        began = self._monotonic()
-        self._log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
-        latest: Job | None = job
-
-        def is_settled() -> bool:
-            nonlocal latest
-            latest = self._client.get_job(self._pipeline.id)
-            return latest is None or _is_settled(latest)
-
+        began = self._client.clock()
+        self._client.log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
         # Leave time for what follows.
-        if (
-            self._existing.retry_until(is_settled, self._deadline - _REQUEST_SECONDS - began)
-            or latest is None
-        ):
+        left = self._deadline - _REQUEST_SECONDS - began
+        latest = self._existing.poll_while(self._pipeline.id, _is_changing, left)
+        if latest is None or not _is_changing(latest):
             return latest
         raise ArroyoError(
-            f"{self._pipeline.label} neither ran nor ended within {duration(self._monotonic() - began)}; it is "
+            f"{self._pipeline.label} neither ran nor ended within {duration(self._client.clock() - began)}; it is "
             f"{latest.state} ({run_number(latest.run_id)}). Nothing was changed, "
             "since Arroyo can change it only when it is running or has ended. Allow more time (timeout), check "
             "Arroyo's controller and workers, or stop the pipeline first, with mode='force' if nothing else helps."
@@ -233,7 +217,7 @@ class Change:
         checkpoints = self._client.list_checkpoints(self._pipeline.id, job.id)
         last = max((one.epoch for one in checkpoints if one.is_finished), default=None)
         what = "It has no finished checkpoint" if last is None else f"Its checkpoint {last} is dropped"
-        self._log.warning("Restarting without state. %s: %s", what, self._name)
+        self._client.log.warning("Restarting without state. %s: %s", what, self._name)
         if job.state == JobState.FAILED and not job.running_desired:
             # Otherwise the earlier stop request would stop the new run.
             self._client.patch_pipeline(self._pipeline.id, stop=StopMode.NONE)
@@ -243,7 +227,7 @@ class Change:
             # If the controller runs jobs in workers, the server requires a stop first, and then replaces the job.
             if err.status != 409 or job.state != JobState.RUNNING:
                 raise
-            self._log.warning("Stopping first, as this version of Arroyo requires: %s", self._name)
+            self._client.log.warning("Stopping first, as this version of Arroyo requires: %s", self._name)
             self._existing.stop(self._pipeline.id)
             job = self._settled()
             self._existing.restart(self._pipeline.id, job, ignore_state=True)
@@ -251,23 +235,13 @@ class Change:
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Return a hash that tells whether two tries want the same settings.
-
-    :param settings: see :meth:`Change.update`.
-    """
+    """Return a hash that tells whether two tries want the same settings, those of :meth:`Change.update`."""
     text = json.dumps(dict(settings), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def begins_new_run(differences: Iterable[Difference]) -> bool:
-    """Return whether a running pipeline begins a new run with these settings; a new interval alone restarts
-    nothing.
-    """
-    return any(one.argument != "checkpoint_interval" for one in differences)
-
-
-def _is_settled(job: Job) -> bool:
-    return job.state in _AT_WORK_OR_ENDED and not is_going_down(job)
+def _is_changing(job: Job) -> bool:
+    return job.state not in AT_WORK | TERMINAL_STATES or is_going_down(job)
 
 
 def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -104,18 +104,12 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
     :param pipeline: the pipeline on the server.
     :param job: the pipeline's job, which has its environment and scheduler (0.16); default None skips these.
     """
-    definition = [
-        Difference(argument=argument, found=found, wanted=wanted)
-        for argument, found, wanted, is_same in (
-            ("pipeline_name", pipeline.name, spec.name, pipeline.name == spec.name),
-            ("query", pipeline.query, spec.query, is_same_query(pipeline.query, spec.query)),
-            ("udfs", pipeline.udfs, spec.udfs, _comparable(pipeline.udfs) == _comparable(spec.udfs)),
-        )
-        if not is_same
-    ]
-    tags = user_tags_of(pipeline), dict(spec.tags)
     return Comparison(
-        definition=tuple(definition),
+        definition=_differences(
+            ("pipeline_name", pipeline.name, spec.name),
+            ("query", pipeline.query, spec.query),
+            ("udfs", pipeline.udfs, spec.udfs),
+        ),
         settings=compare_settings(
             pipeline,
             job,
@@ -124,13 +118,9 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
             env_vars=spec.env_vars or None,
             scheduler_config=spec.scheduler_config or None,
         ),
-        labels=tuple(
-            Difference(argument=argument, found=found, wanted=wanted)
-            for argument, found, wanted in (
-                ("tags", *tags),
-                ("state_url", pipeline.state_url or "", spec.state_url or pipeline.state_url or ""),
-            )
-            if found != wanted
+        labels=_differences(
+            ("tags", user_tags_of(pipeline), dict(spec.tags)),
+            ("state_url", pipeline.state_url or "", spec.state_url or pipeline.state_url or ""),
         ),
     )
 
@@ -150,23 +140,39 @@ def compare_settings(
     :param job: its job, which has its environment and scheduler (0.16); None skips these.
     :param parallelism, checkpoint_interval, env_vars, scheduler_config: the wanted values.
     """
-    interval = pipeline.checkpoint_interval_micros
-    given: dict[str, tuple[Any, Any]] = {
-        "parallelism": (pipeline.graph.parallelism, parallelism),
-        "checkpoint_interval": (
-            None if interval is None else timedelta(microseconds=interval),
-            checkpoint_interval,
-        ),
-    }
+    micros = pipeline.checkpoint_interval_micros
+    interval = None if micros is None else timedelta(microseconds=micros)
+    given: list[tuple[str, Any, Any]] = [
+        ("parallelism", pipeline.graph.parallelism, parallelism),
+        ("checkpoint_interval", interval, checkpoint_interval),
+    ]
     if job is not None and env_vars is not None:
-        given["env_vars"] = dict(job.env_vars), dict(env_vars)
+        given.append(("env_vars", dict(job.env_vars), dict(env_vars)))
     if job is not None and scheduler_config is not None:
-        given["scheduler_config"] = dict(job.scheduler_config), dict(scheduler_config)
+        given.append(("scheduler_config", dict(job.scheduler_config), dict(scheduler_config)))
+    return _differences(*(one for one in given if None not in one))
+
+
+def _differences(*values: tuple[str, Any, Any]) -> tuple[Difference, ...]:
+    """Return the differences between what is found and what is wanted, each after the name of its argument."""
     return tuple(
         Difference(argument=argument, found=found, wanted=wanted)
-        for argument, (found, wanted) in given.items()
-        if found is not None and wanted is not None and found != wanted
+        for argument, found, wanted in values
+        if not _is_same(argument, found, wanted)
     )
+
+
+def _is_same(argument: str, found: Any, wanted: Any) -> bool:
+    if argument == "query":
+        return is_same_query(found, wanted)
+    if argument == "udfs":
+        return _comparable(found) == _comparable(wanted)
+    return bool(found == wanted)
+
+
+def begins_new_run(differences: Iterable[Difference]) -> bool:
+    """Return whether a running pipeline begins a new run with these settings; a new interval restarts nothing."""
+    return any(one.argument != "checkpoint_interval" for one in differences)
 
 
 def is_same_query(stored: str, wanted: str) -> bool:

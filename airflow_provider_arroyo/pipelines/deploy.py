@@ -6,7 +6,7 @@ Data for later steps is passed on as :class:`.DeployProgress`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,13 +25,13 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of, required
-from airflow_provider_arroyo.pipelines.existing import Action, is_down
-from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, interval_seconds
+from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
+from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.pipelines.validate import check_query
+from airflow_provider_arroyo.pipelines.sql_errors import check_query
 from airflow_provider_arroyo.text import duration, shorten
 
 _NOT_ROLLED_BACK = frozenset({Outcome.STOPPED.value, Outcome.UNREACHABLE.value})
@@ -52,7 +52,7 @@ class Deploy(DeploySteps):
     # -- entry points ------------------------------------------------------------------------------------------
 
     def start(self, spec: PipelineSpec) -> Waiting | Done:
-        """List what the server has, plan, log the plan, and carry it out until something has to be waited for.
+        """List what the server has, plan, log the plan, and carry it out until a step must wait.
 
         :param spec: what is wanted.
         :raises ValueError: when the user's tags collide with ours.
@@ -76,10 +76,10 @@ class Deploy(DeploySteps):
         pipeline = self._ref(current.pipeline) if current else None
         progress = DeployProgress(
             action=plan.action.value,
-            steps=tuple(step.value for step in plan.steps if step is not Step.VALIDATE),
+            steps=tuple(step for step in plan.steps if step is not Step.VALIDATE),
             deadline=deadline,
             generation=plan.generation,
-            deployment=required(self._label.deployment),
+            deployment=self._deployment,
             pipeline=pipeline,
             request_id=request_id_of(current.pipeline) if current else "",
             old=self._ref(plan.old.pipeline) if plan.old else None,
@@ -92,7 +92,7 @@ class Deploy(DeploySteps):
             self._known(pipeline)
             noted = self._notes.read(self._note(pipeline.pipeline_id, plan))
             if noted is not None and plan.action is Action.UNCHANGED:
-                # Whether the run that follows from it has begun is told by the run before it alone.
+                # Only the run before it tells whether the new run has begun.
                 self._log.info("An earlier try of this task requested the change: %s", self._name)
                 progress = replace(
                     progress, action=Action.UPDATED.value, changes=noted.changes, before=noted.before
@@ -108,35 +108,25 @@ class Deploy(DeploySteps):
         return self._go(progress)
 
     def resume(self, progress: DeployProgress, result: WaitResult) -> Waiting | Done:
-        """Go on after a wait. In a process of its own it needs nothing of what is wanted: the server has it.
+        """Continue after a wait, in this process or another one.
 
         :param progress: from the ``Waiting``.
         :param result: the result of its wait.
         :raises ArroyoError: see :meth:`start`.
         """
         self._has_changed = True
-        after = {
-            Step.STOP_OLD: self._after_stop,
-            Step.PROVE: self._after_proof,
-            Step.ROLL_BACK: self._after_rollback,
-        }[progress.step]
-        return self._go(progress, lambda: after(progress, result))
+        return self._go(progress, result)
 
-    def _go(
-        self, progress: DeployProgress, first: Callable[[], DeployProgress | Waiting] | None = None
-    ) -> Waiting | Done:
-        """Carry out the remaining steps until one must wait."""
-        while first is not None or progress.steps:
-            step = progress.step
+    def _go(self, progress: DeployProgress, result: WaitResult | None = None) -> Waiting | Done:
+        """Carry out the remaining steps until one must wait; a given result is that of the first step's wait."""
+        while progress.steps:
             try:
-                reached = first() if first is not None else self._do(step, progress)
+                reached = self._do(progress) if result is None else self._after(progress, result)
             except ArroyoError as err:
-                progress, first = self._failed(step, progress, err), None
-                continue
-            first = None
+                reached = self._failed(progress, err)
             if isinstance(reached, Waiting):
                 return reached
-            progress = reached
+            progress, result = reached, None
         pipeline = required(progress.pipeline)
         if progress.late_until is not None:
             self._generations.remove_late(progress, pipeline)
@@ -146,22 +136,25 @@ class Deploy(DeploySteps):
         self._notes.forget()
         return Done(progress=progress, pipeline=pipeline, job=self._job)
 
-    def _do(self, step: Step, progress: DeployProgress) -> DeployProgress | Waiting:
-        match step:
-            case Step.STOP_OLD:
-                return self._stop_old(progress)
-            case Step.DISCARD:
-                return self._discard(progress)
-            case Step.CREATE:
-                return self._create(progress)
-            case Step.CHANGE:
-                return self._change(progress)
-            case Step.PROVE:
-                return self._prove(progress)
-            case Step.RETIRE:
-                return self._retire(progress)
-            case _:
-                return self._roll_back(progress)
+    def _do(self, progress: DeployProgress) -> DeployProgress | Waiting:
+        steps: Mapping[Step, Callable[[DeployProgress], DeployProgress | Waiting]] = {
+            Step.STOP_OLD: self._stop_old,
+            Step.DISCARD: self._discard,
+            Step.CREATE: self._create,
+            Step.CHANGE: self._change,
+            Step.PROVE: self._prove,
+            Step.RETIRE: self._retire,
+            Step.ROLL_BACK: self._roll_back,
+        }
+        return steps[progress.step](progress)
+
+    def _after(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
+        after = {
+            Step.STOP_OLD: self._after_stop,
+            Step.PROVE: self._after_proof,
+            Step.ROLL_BACK: self._after_rollback,
+        }
+        return after[progress.step](progress, result)
 
     # -- before anything is changed ----------------------------------------------------------------------------
 
@@ -170,14 +163,15 @@ class Deploy(DeploySteps):
         try:
             self._check_changes(spec, plan, deadline)
         except ArroyoError as err:
-            # An earlier try may have been killed in the middle of it, and nobody was told.
+            # An earlier try may have been killed in the middle of a replace, without an error that says so.
             if (left := plan.left_behind(self._name)) is None:
                 raise
             raise err.adding(left) from err.__cause__
 
     def _check_changes(self, spec: PipelineSpec, plan: DeployPlan, deadline: float) -> None:
-        client = self._client_until(deadline)
-        self._check_server(spec, plan)
+        client, job = self._client_until(deadline), plan.current.job if plan.current else None
+        if job is not None and job.is_from_0_15 and spec.only_on_0_16:
+            raise ArroyoUnsupportedError.of(spec.only_on_0_16)
         self._warn_of_other_dag(plan)
         if plan.current is None:
             self._warn_of_same_sql(client, spec)
@@ -190,7 +184,7 @@ class Deploy(DeploySteps):
             self._check_state(client, spec, plan.old)
 
     def _warn_of_other_dag(self, plan: DeployPlan) -> None:
-        """Say where another DAG deployed the pipeline that is to be changed: it may change it back."""
+        """Warn if another DAG deployed the pipeline that is about to change: it may change it back."""
         label = OwnershipLabel.of(plan.current.pipeline) if plan.current and plan.changes else None
         if label is not None and label.task.dag_id != self._label.task.dag_id:
             self._log.warning(
@@ -202,7 +196,7 @@ class Deploy(DeploySteps):
             )
 
     def _warn_of_same_sql(self, client: ArroyoClient, spec: PipelineSpec) -> None:
-        """Say where the new pipeline does what one that runs does already, which it may be meant to be."""
+        """Warn if a running pipeline has the same SQL: the new one may be that pipeline, renamed."""
         most = min(_SAME_SQL_SECONDS, client.limits.max_elapsed_seconds)
         client = client.with_limits(max_elapsed_seconds=most)
         try:
@@ -223,14 +217,8 @@ class Deploy(DeploySteps):
                 self._name,
             )
 
-    def _check_server(self, spec: PipelineSpec, plan: DeployPlan) -> None:
-        job = plan.current.job if plan.current else None
-        ignored = spec.only_on_0_16
-        if job is not None and job.is_from_0_15 and ignored:
-            raise ArroyoUnsupportedError.of(ignored)
-
     def _check_state(self, client: ArroyoClient, spec: PipelineSpec, old: Generation) -> None:
-        """Say which state a replace drops, and from where the new sources read.
+        """Log which state a replace drops, and from where the new sources read.
 
         :raises ArroyoDeployError: if state must not be dropped.
         """
@@ -264,13 +252,18 @@ class Deploy(DeploySteps):
 
     # -- rollback ----------------------------------------------------------------------------------------------
 
-    def _failed(self, step: Step, progress: DeployProgress, error: ArroyoError) -> DeployProgress:
+    def _failed(self, progress: DeployProgress, error: ArroyoError) -> DeployProgress:
         """Return the progress of the rollback after a failure; raise the error if there is no rollback."""
         is_lost_race = isinstance(error, ArroyoDeployError) and error.is_lost_race
-        if step is Step.ROLL_BACK and is_lost_race:
-            raise ArroyoDeployError(f"{progress.failure}\n{error}", is_lost_race=True)
-        if step is Step.ROLL_BACK:
-            raise error if isinstance(error, ArroyoDeployError) else self._both(progress, str(error))
+        if progress.step is Step.ROLL_BACK:
+            if is_lost_race:
+                raise ArroyoDeployError(f"{progress.failure}\n{error}", is_lost_race=True)
+            if isinstance(error, ArroyoDeployError):
+                raise error
+            raise ArroyoDeployError(
+                f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {error}\n"
+                "A new try continues from what it finds."
+            )
         is_left = isinstance(error, ArroyoPipelineError) and error.outcome in _NOT_ROLLED_BACK
         if not progress.can_roll_back or not self._has_changed or is_lost_race or is_left:
             if self.stopped is None:
@@ -290,7 +283,7 @@ class Deploy(DeploySteps):
         self._log.warning("Rolling back to %s: %s", old.inline, str(error).partition("\n")[0])
         return replace(
             progress,
-            steps=(Step.ROLL_BACK.value,),
+            steps=(Step.ROLL_BACK,),
             deadline=self._clock() + self._options.rollback_timeout.total_seconds(),
             can_roll_back=False,
             failure=str(error),
@@ -299,9 +292,9 @@ class Deploy(DeploySteps):
     def _roll_back(self, progress: DeployProgress) -> Waiting | DeployProgress:
         """Remove the new pipeline and resume the old one, unless another deploy has taken over."""
         old, client = required(progress.old), self._client_until(progress.deadline)
-        existing = self._generations.existing(client)
+        existing = Existing(client)
         others: list[Generation] = []
-        for one in self._generations.all(client):
+        for one in self._generations.find(client):
             if one.number >= progress.generation and self._generations.is_mine(one, progress):
                 existing.remove(one.pipeline.id)
                 self._log.info("Deleted: %s of %s", one, self._name)
@@ -316,8 +309,7 @@ class Deploy(DeploySteps):
         progress = replace(
             progress, before=Baseline.of(before, requested_at=began) if before else None, created_at=None
         )
-        wait = self._running(old, progress, interval_seconds(stored), argument="rollback_timeout")
-        return Waiting(progress=progress, wait=wait)
+        return Waiting(progress=progress, wait=self._running(old, progress, rolled_back=stored))
 
     def _after_rollback(self, progress: DeployProgress, result: WaitResult) -> DeployProgress:
         old = required(progress.old)
@@ -330,13 +322,6 @@ class Deploy(DeploySteps):
             f"{progress.failure}\nRolled back: {old.inline} is {result.job.state} again (run {result.job.run_id}).",
             is_fatal=True,
             was_rolled_back=True,
-        )
-
-    def _both(self, progress: DeployProgress, problem: str) -> ArroyoDeployError:
-        """Return the error that says why the new pipeline failed, and why the old one does not run again."""
-        return ArroyoDeployError(
-            f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {problem}\n"
-            "A new try continues from what it finds."
         )
 
 

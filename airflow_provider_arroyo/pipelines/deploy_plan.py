@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
-from airflow_provider_arroyo.pipelines.compare import Comparison, Difference, compare
+from airflow_provider_arroyo.pipelines.compare import Comparison, Difference, begins_new_run, compare
 from airflow_provider_arroyo.pipelines.existing import Action, is_down
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
@@ -116,10 +117,7 @@ class DeployPlan:
         return self.comparison.labels + (() if Step.CHANGE in self.steps else self.comparison.settings)
 
     def left_behind(self, name: str) -> str | None:
-        """Return in words what an earlier try left half done, for where this one changes nothing; None for nothing.
-
-        :param name: the pipeline's name.
-        """
+        """Return in words what an earlier try left half done, in case this one changes nothing; None for nothing."""
         old, unproven = self.old, self.discard
         if old is None or old.has_finished:
             return None
@@ -136,10 +134,7 @@ class DeployPlan:
         )
 
     def lines(self, name: str) -> Iterator[str]:
-        """Yield the lines that say what will be done.
-
-        :param name: the pipeline's name.
-        """
+        """Yield the lines that say what will be done."""
         found = f"found {self.current}" if self.current else "found none"
         steps = "; ".join(self.steps) or "nothing to do"
         yield f"Plan, {self.action}: {name} ({found}; generation {self.generation} is wanted): {steps}"
@@ -237,11 +232,9 @@ def _in_place(
         return Action.RESTARTED, (Step.CHANGE, Step.PROVE)
     if not job.running_desired or job.state == JobState.STOPPED:
         return Action.RESUMED, (Step.CHANGE, Step.PROVE)
-    is_running = job.state in (JobState.RUNNING, JobState.FINISHING)
+    is_running = job.state in AT_WORK
     if comparison.settings:
-        # A new checkpoint interval restarts nothing.
-        is_restart = any(one.argument != "checkpoint_interval" for one in comparison.settings)
-        waits = is_restart or is_retry or not is_running
+        waits = begins_new_run(comparison.settings) or is_retry or not is_running
         return Action.UPDATED, (Step.CHANGE, Step.PROVE) if waits else (Step.CHANGE,)
     if job.state in _STARTING and job.run_id <= 1 and is_first:
         # An earlier try created it, but did not get further.

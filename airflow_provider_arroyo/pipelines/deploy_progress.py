@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ class DeployOptions:
     :param strategy: the order in which a replace stops and starts.
     :param on_failure: what to do if the new pipeline does not come up.
     :param keep_old: whether a replace keeps the old pipeline, stopped.
+    :param adopt_unowned: whether to take over a pipeline of that name without a label, with the same SQL.
     :param until_checkpoint: whether a pipeline has proven itself only after it has finished a checkpoint.
     :param stable_for: how long ``Running`` must last in one run.
     :param max_restarts: how often it may restart before the deploy fails; None, any number.
@@ -45,6 +46,7 @@ class DeployOptions:
     strategy: Strategy = Strategy.STOP_FIRST
     on_failure: OnFailure = OnFailure.ROLLBACK
     keep_old: bool = False
+    adopt_unowned: bool = False
     until_checkpoint: bool = True
     stable_for: timedelta = timedelta(seconds=2)
     max_restarts: int | None = None
@@ -65,7 +67,7 @@ class DeployProgress(JsonValue):
     :param deployment: what is deployed, whatever the task's arguments are by now.
     :param pipeline: the wanted pipeline, once it exists.
     :param request_id: of the request that created it, which tells it from a later one of its generation and id.
-    :param old: the pipeline that a replace takes the place of.
+    :param old: the pipeline that a replace replaces.
     :param discard: a pipeline that never came up and is in the way.
     :param can_roll_back: whether a failure now causes a rollback to the old pipeline.
     :param changes: what is changed, without secrets.
@@ -79,7 +81,7 @@ class DeployProgress(JsonValue):
     """
 
     action: str
-    steps: tuple[str, ...]
+    steps: tuple[Step, ...]
     deadline: float
     generation: int
     deployment: Deployment
@@ -111,13 +113,10 @@ class DeployProgress(JsonValue):
     @property
     def step(self) -> Step:
         """The step in progress."""
-        return Step(self.steps[0])
+        return self.steps[0]
 
     def done(self, **changes: object) -> Self:
-        """Return the progress after the current step is done.
-
-        :param changes: other changed fields.
-        """
+        """Return the progress after the current step is done, with other changed fields."""
         return replace(self, steps=self.steps[1:], **changes)  # type: ignore[arg-type]  # named by the caller
 
 
@@ -127,8 +126,8 @@ class Waiting:
 
     :param progress: to be given back with the result of the wait.
     :param wait: what to wait for.
-    :param may_defer: whether another process may go on: not where nothing runs until this one creates the pipeline,
-        from SQL that the other may not have.
+    :param may_defer: whether another process may continue. Not while nothing runs until the new pipeline is created:
+        the other process may not have its SQL.
     """
 
     progress: DeployProgress
@@ -147,7 +146,7 @@ class Done:
 
     progress: DeployProgress
     pipeline: PipelineRef | None
-    job: Job | None = field(default=None)
+    job: Job | None = None
 
 
 def shown(differences: tuple[Difference, ...]) -> tuple[dict[str, str], ...]:

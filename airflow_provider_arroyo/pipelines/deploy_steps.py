@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,14 +10,15 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoQueryError
 from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes, begins_new_run, settings_hash
-from airflow_provider_arroyo.pipelines.compare import compare
+from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes, settings_hash
+from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
+from airflow_provider_arroyo.pipelines.create import PipelineCreator, naming
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
 from airflow_provider_arroyo.pipelines.deploy_progress import (
     UNREADABLE,
@@ -27,17 +27,15 @@ from airflow_provider_arroyo.pipelines.deploy_progress import (
     Waiting,
     shown,
 )
-from airflow_provider_arroyo.pipelines.deployed import Deployed
-from airflow_provider_arroyo.pipelines.existing import Action, effective_stop_mode, is_down
+from airflow_provider_arroyo.pipelines.existing import Action, Existing, effective_stop_mode, is_down
 from airflow_provider_arroyo.pipelines.generations import (
-    DEFAULT_INTERVAL_SECONDS,
     RETIRE_SECONDS,
     Generations,
+    interval_seconds,
 )
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
+from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
-from airflow_provider_arroyo.pipelines.submit import Submission, naming
 from airflow_provider_arroyo.text import duration, shorten
 
 T = TypeVar("T")
@@ -49,24 +47,23 @@ class DeploySteps:
     """The steps of a deploy, and what they share.
 
     :param client_until: returns a client whose requests end at a moment, in seconds since the epoch.
-    :param label: whose it is; the generation is filled in.
-    :param deployed: finds the deployment's pipelines.
+    :param label: of this deploy; the generation is filled in.
+    :param namespace: of this Airflow.
     :param options: how to deploy.
     :param ref: returns the reference of a pipeline, with its page in the console.
     :param known: called with the wanted pipeline as soon as it is known.
     :param examine: returns the errors and the diagnosis of a pipeline for the error of a wait, as far as they can be
         found out.
-    :param notes: keeps what is changed in place for a later try.
+    :param notes: stores for a later try what is changed in place.
     :param clock: seconds since the epoch.
     :param log: gets the plan, and a line for whatever is done.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
     """
 
     def __init__(
         self,
         client_until: Callable[[float], ArroyoClient],
         label: OwnershipLabel,
-        deployed: Deployed,
+        namespace: Namespace,
         options: DeployOptions,
         *,
         ref: Callable[[Pipeline], PipelineRef],
@@ -75,22 +72,13 @@ class DeploySteps:
         notes: ChangeNotes,
         clock: Callable[[], float],
         log: Any,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_until = client_until
         self._spec: PipelineSpec | None = None
         """What is wanted; only in the process that made the plan."""
         self._label = label
-        self._generations = Generations(
-            client_until,
-            deployed,
-            label,
-            until_checkpoint=options.until_checkpoint,
-            clock=clock,
-            sleep=sleep,
-            monotonic=monotonic,
-        )
+        self._deployment = required(label.deployment)
+        self._generations = Generations(client_until, self._deployment, label, namespace, options, clock)
         self._options = options
         self._ref = ref
         self._known = known
@@ -98,9 +86,7 @@ class DeploySteps:
         self._notes = notes
         self._clock = clock
         self._log = log
-        self._sleep = sleep
-        self._monotonic = monotonic
-        self._name = shorten(label.deployment.name if label.deployment else "", 80)
+        self._name = shorten(self._deployment.name, 80)
         self._plan: DeployPlan | None = None
         self._job: Job | None = None
         self._has_changed = False
@@ -119,7 +105,7 @@ class DeploySteps:
             mode = effective_stop_mode(job)
             before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
-            may_defer = Step.CREATE.value not in progress.steps
+            may_defer = Step.CREATE not in progress.steps
             self.stopped = None if may_defer else old
             stop = request_stop(client, old.pipeline_id, job, mode, before)
         except ArroyoNotFoundError:
@@ -163,30 +149,24 @@ class DeploySteps:
         discard, client = required(progress.discard), self._client_until(progress.deadline)
         self._log.warning("Removing a pipeline of an earlier deploy that never came up: %s", discard.label)
         self._has_changed = True
-        self._generations.existing(client).remove(discard.pipeline_id)
+        Existing(client).remove(discard.pipeline_id)
         return progress.done()
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
         spec, label = required(self._spec), replace(self._label, generation=progress.generation)
         pipeline_id = progress.deployment.pipeline_id(progress.generation)
-        if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
+        if progress.can_roll_back and Step.STOP_OLD in progress.steps:
             self._log.warning(
                 "Both pipelines run and write until the new one is proven: %s (start_first)", self._name
             )
-        began, self._has_changed = self._monotonic(), True
-        submission = Submission(
-            self._client_until(progress.deadline),
-            spec,
-            label,
-            pipeline_id=pipeline_id,
-            log=self._log,
-            sleep=self._sleep,
-            monotonic=self._monotonic,
-        )
+        client, self._has_changed = self._client_until(progress.deadline), True
+        began, creator = client.clock(), PipelineCreator(client, spec, label, pipeline_id=pipeline_id)
         try:
-            created = submission.create()
+            created = creator.create()
+        except ArroyoQueryError as err:
+            raise creator.refusal(err) from err
         except ArroyoError as err:
-            if (exists := submission.pipeline) is None:
+            if (exists := creator.created) is None:
                 raise
             self._known(self._ref(exists))
             self._log.warning("The create failed, but its pipeline exists: %s, id %s", self._name, exists.id)
@@ -196,7 +176,7 @@ class DeploySteps:
             is_same_task = theirs is not None and theirs.task == label.task
             if not is_same_task or compare(spec, created.pipeline).definition:
                 # Without PUT (0.15) both were created, and the younger is deleted by now.
-                overlap = duration(self._monotonic() - began) if created.pipeline.id != pipeline_id else ""
+                overlap = duration(client.clock() - began) if created.pipeline.id != pipeline_id else ""
                 raise self._generations.lost(
                     f"generation {progress.generation} ({created.pipeline.id}, by {theirs and theirs.task})",
                     f" This one's was deleted; both existed for up to {overlap}." if overlap else "",
@@ -210,8 +190,7 @@ class DeploySteps:
             pipeline.console_url,
         )
         self._known(pipeline)
-        late = created.late_seconds
-        now = self._clock()
+        now, late = self._clock(), created.late_seconds
         return progress.done(
             pipeline=pipeline,
             request_id=request_id_of(created.pipeline),
@@ -222,7 +201,7 @@ class DeploySteps:
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as wanted, in as few requests as possible."""
         pipeline, plan = required(progress.pipeline), required(self._plan)
-        existing = self._generations.existing(self._client_until(progress.deadline))
+        existing = Existing(self._client_until(progress.deadline))
         began, job = self._clock(), required(plan.current).job
         is_new_run = job is not None and job.state == JobState.RUNNING and begins_new_run(plan.changes)
         if plan.changes:
@@ -242,9 +221,7 @@ class DeploySteps:
         )
 
     def _prove(self, progress: DeployProgress) -> Waiting:
-        return Waiting(
-            progress=progress, wait=self._running(required(progress.pipeline), progress, self._spec_interval)
-        )
+        return Waiting(progress=progress, wait=self._running(required(progress.pipeline), progress))
 
     def _after_proof(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         pipeline = required(progress.pipeline)
@@ -262,8 +239,8 @@ class DeploySteps:
     def _retire(self, progress: DeployProgress) -> DeployProgress:
         """Delete older generations, or keep the last one, stopped. Lists them again: others may have resumed one."""
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
-        existing = self._generations.existing(client)
-        older = [one for one in self._generations.all(client) if one.number < progress.generation]
+        existing = Existing(client)
+        older = [one for one in self._generations.find(client) if one.number < progress.generation]
         for at, one in enumerate(older):
             if at == 0 and self._options.keep_old:
                 existing.stop(one.pipeline.id)
@@ -275,26 +252,21 @@ class DeploySteps:
 
     # -- what the steps share ----------------------------------------------------------------------------------
 
-    @property
-    def _spec_interval(self) -> float:
-        interval = required(self._spec).checkpoint_interval
-        return interval.total_seconds() if interval else DEFAULT_INTERVAL_SECONDS
-
     def _running(
-        self,
-        pipeline: PipelineRef,
-        progress: DeployProgress,
-        interval_seconds: float,
-        argument: str = "timeout",
+        self, pipeline: PipelineRef, progress: DeployProgress, rolled_back: Pipeline | None = None
     ) -> WaitPlan:
+        """Return the wait for the deployed pipeline to run; or, in a rollback, for the old one."""
         options = self._options
         left = progress.deadline - self._clock()
-        until_checkpoint = options.until_checkpoint and (argument == "timeout" or interval_seconds < left)
+        until_checkpoint = options.until_checkpoint
+        if rolled_back is not None and interval_seconds(rolled_back) >= left:
+            # No checkpoint can finish in that time.
+            until_checkpoint = False
         return WaitPlan(
             pipeline=pipeline,
             target_states=frozenset({JobState.RUNNING.value}),
             deadline=progress.deadline,
-            deadline_argument=argument,
+            deadline_argument="timeout" if rolled_back is None else "rollback_timeout",
             stable_for=options.stable_for,
             until_checkpoint=until_checkpoint,
             max_restarts=options.max_restarts,

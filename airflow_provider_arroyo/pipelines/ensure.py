@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -22,20 +22,7 @@ from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoConflictError, ArroyoError
 from airflow_provider_arroyo.text import shorten
 
-
-class Named(Protocol):
-    """Has an id and a name."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-
-T = TypeVar("T", bound=Named)
+T = TypeVar("T", ConnectionProfile, ConnectionTable, GlobalUdf)
 
 _SHOWN = 10
 
@@ -68,14 +55,10 @@ def ensure_connection_profile(
     :param connector: id of the connector, such as ``kafka``.
     :param config: settings, as the connector expects them.
     """
-
-    def compare(found: ConnectionProfile) -> tuple[str, ...]:
-        return differences_of({"connector": connector, "config": config}, _fields(found))
-
     return _ensure(
         lambda: _profile(client, name),
         lambda: client.create_connection_profile(name=name, connector=connector, config=config),
-        compare,
+        lambda found: differences_of({"connector": connector, "config": config}, _fields(found)),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -47,19 +46,10 @@ class Existing:
     """Acts on existing pipelines; a later try may repeat each step.
 
     :param client: sends the requests.
-    :param sleep, monotonic: wait for and measure seconds.
     """
 
-    def __init__(
-        self,
-        client: ArroyoClient,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, client: ArroyoClient) -> None:
         self._client = client
-        self._sleep = sleep
-        self._monotonic = monotonic
 
     def adopt(
         self,
@@ -119,19 +109,12 @@ class Existing:
         :param job: its job as last seen.
         :raises ArroyoError: if it does not reach a terminal state.
         """
-        if job is None or not is_going_down(job):
-            return job
-        latest: Job | None = job
-
-        def has_settled() -> bool:
-            nonlocal latest
-            latest = self._client.get_job(pipeline_id)
+        if job is not None and is_going_down(job):
             # A server that is restarted meanwhile runs it anew, so that it never stops.
-            return latest is None or not is_going_down(latest)
-
-        if self.retry_until(has_settled, _STOP_SECONDS):
-            return latest
-        raise _not_stopped(pipeline_id, latest)
+            job = self.poll_while(pipeline_id, is_going_down, _STOP_SECONDS)
+            if job is not None and is_going_down(job):
+                raise _not_stopped(pipeline_id, job)
+        return job
 
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.
@@ -140,7 +123,7 @@ class Existing:
 
         :raises ArroyoError: if it does not stop.
         """
-        ends_at = self._monotonic() + _STOP_SECONDS
+        ends_at = self._client.clock() + _STOP_SECONDS
         with suppress(ArroyoNotFoundError):
             job = self._client.get_job(pipeline_id)
             if job is None or is_down(job):
@@ -166,9 +149,8 @@ class Existing:
                             f"Pipeline {pipeline_id!r} was started externally just before it was to be replaced. It "
                             "was not touched; the next try of this task makes a new decision."
                         )
-                    self._stop_and_wait(
-                        pipeline_id, job, StopMode.IMMEDIATE, self._monotonic() + _STOP_SECONDS
-                    )
+                    ends_at = self._client.clock() + _STOP_SECONDS
+                    self._stop_and_wait(pipeline_id, job, StopMode.IMMEDIATE, ends_at)
                 try:
                     self._client.delete_pipeline(pipeline_id)
                     break
@@ -176,7 +158,24 @@ class Existing:
                     # A requested restart shows only when it begins, which may be just now.
                     if err.status not in (400, 409) or attempt == _TRIES - 1:
                         raise
-                self._sleep(_POLL_SECONDS)
+                self._client.sleep(_POLL_SECONDS)
+
+    def poll_while(self, pipeline_id: str, condition: Callable[[Job], bool], seconds: float) -> Job | None:
+        """Poll a pipeline's job while a condition holds; return it as last seen, None if there is none.
+
+        :param pipeline_id: id of the pipeline.
+        :param condition: returns whether to poll again.
+        :param seconds: for how long; 0 polls once.
+        """
+        job: Job | None = None
+
+        def is_over() -> bool:
+            nonlocal job
+            job = self._client.get_job(pipeline_id)
+            return job is None or not condition(job)
+
+        self.retry_until(is_over, seconds)
+        return job
 
     def retry_until(self, find: Callable[[], T], seconds: float) -> T:
         """Return the first true value of ``find``, or its last value when the time is over.
@@ -184,12 +183,12 @@ class Existing:
         :param find: returns a value, which counts if it is true.
         :param seconds: for how long; 0 calls it once.
         """
-        began = self._monotonic()
+        began = self._client.clock()
         while True:
-            found, elapsed = find(), self._monotonic() - began
+            found, elapsed = find(), self._client.clock() - began
             if found or elapsed >= seconds:
                 return found
-            self._sleep(min(seconds - elapsed, _MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
+            self._client.sleep(min(seconds - elapsed, _MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
     def _stop_and_wait(self, pipeline_id: str, job: Job, mode: StopMode, ends_at: float) -> WaitResult:
         """Request a stop, and wait for it by the rules of every wait; return the result.
@@ -197,10 +196,10 @@ class Existing:
         :param pipeline_id: id of the pipeline.
         :param job: its job before the stop.
         :param mode: how to stop; a wait for a stop with a checkpoint also ends in ``Finishing``.
-        :param ends_at: when it must have stopped, by ``monotonic``.
+        :param ends_at: when it must have stopped, by the client's clock.
         :raises ArroyoError: if it does not stop, or the stop is withdrawn.
         """
-        began = self._monotonic()
+        began = self._client.clock()
         self._client.patch_pipeline(pipeline_id, stop=mode)
         pipeline = PipelineRef(pipeline_id=pipeline_id)
         plan = WaitPlan.of_stop(
@@ -216,10 +215,10 @@ class Existing:
             latest = self._client.get_job(pipeline_id)
             if latest is None:
                 return WaitResult(outcome=Outcome.REACHED)
-            result = wait.observe(latest, self._monotonic())
+            result = wait.observe(latest, self._client.clock())
             return result if result.is_over else None
 
-        result = self.retry_until(ended, plan.deadline - self._monotonic()) or wait.tick(plan.deadline)
+        result = self.retry_until(ended, plan.deadline - self._client.clock()) or wait.tick(plan.deadline)
         if result.outcome is Outcome.TIMED_OUT:
             raise _not_stopped(pipeline_id, result.job)
         if result.outcome is Outcome.WITHDRAWN:

@@ -30,12 +30,12 @@ class PipelineFileError(ValueError):
     """A file in a folder of pipelines is invalid. The message names the file and, if possible, the line."""
 
     @classmethod
-    def at(cls, path: Path, line: int | None, problem: str) -> PipelineFileError:
+    def at(cls, path: Path, problem: str, line: int | None = None) -> PipelineFileError:
         """Return the error for a position in a file.
 
         :param path: the file.
-        :param line: counted from 1; None for the whole file.
         :param problem: what is wrong, in words that follow the position.
+        :param line: counted from 1; default None, the whole file.
         """
         # A name that is not UTF-8 has characters that logs cannot write.
         shown = str(path).encode(errors="backslashreplace").decode()
@@ -97,7 +97,7 @@ class FileSettings:
 
     def error(self, name: str, problem: str) -> PipelineFileError:
         """Return the error for one of the settings."""
-        return PipelineFileError.at(self.path, self.items[name].line, problem)
+        return PipelineFileError.at(self.path, problem, self.items[name].line)
 
 
 def items_by_name(path: Path, text: str) -> dict[str, Item]:
@@ -106,15 +106,15 @@ def items_by_name(path: Path, text: str) -> dict[str, Item]:
     :raises PipelineFileError: if it is not a mapping, or ambiguous.
     """
     try:
-        return read_mapping(text, depth=2)
+        return read_mapping(text)
     except YamlError as err:
-        raise PipelineFileError.at(path, err.line, str(err)) from err
+        raise PipelineFileError.at(path, str(err), err.line) from err
 
 
 def settings_of(path: Path, item: Item) -> FileSettings:
     """Return the settings of one file; for an unknown setting, the error suggests the most similar name."""
     if not isinstance(item.value, dict | None):
-        raise PipelineFileError.at(path, item.line, "settings must be a mapping, such as parallelism: 2")
+        raise PipelineFileError.at(path, "settings must be a mapping, such as parallelism: 2", item.line)
     settings = FileSettings(path, item.value or {})
     for name in settings.items:
         if name not in SETTINGS:

@@ -79,7 +79,7 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
             lower.endswith(".sql") and file.suffix != ".sql"
         ):
             raise PipelineFileError.at(
-                file, None, f"is not read; rename it: SQL ends in .sql, settings are in {SETTINGS_FILE}"
+                file, f"is not read; rename it: SQL ends in .sql, settings are in {SETTINGS_FILE}"
             )
     files = [file for file in visible if file.suffix == ".sql"]
     settings_file = next((file for file in visible if file.name == SETTINGS_FILE), None)
@@ -95,7 +95,7 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
             other = pipelines[look]["pipeline_name"]
             how = "does" if other == name else f"names {other!r}, which looks the same"
             raise PipelineFileError.at(
-                file, None, f"names the pipeline {name!r}, as {origins[look].name} {how}; choose another name"
+                file, f"names the pipeline {name!r}, as {origins[look].name} {how}; choose another name"
             )
         pipelines[look], origins[look] = pipeline, file
     return list(pipelines.values())
@@ -105,10 +105,10 @@ def _visible_files(folder: Path) -> list[Path]:
     """Return the files in a folder, except hidden ones: editors and systems store locks and copies as such."""
     try:
         if not folder.is_dir():
-            raise PipelineFileError.at(folder, None, "there is no such folder")
+            raise PipelineFileError.at(folder, "there is no such folder")
         return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except OSError as err:
-        raise PipelineFileError.at(folder, None, f"cannot be read: {err.strerror}") from err
+        raise PipelineFileError.at(folder, f"cannot be read: {err.strerror}") from err
 
 
 def _check_subfolders(folder: Path) -> None:
@@ -119,7 +119,6 @@ def _check_subfolders(folder: Path) -> None:
         if hidden and Path(path) != folder:
             raise PipelineFileError.at(
                 Path(path, hidden[0]),
-                None,
                 f"is in a subfolder, which is not read; move it into {folder.name!r} itself, or begin the "
                 "subfolder's name with a dot if the SQL in it is not to be deployed",
             )
@@ -133,17 +132,17 @@ def _composed(name: str) -> str:
 def _read(file: Path, shared: FileSettings | None, group: str) -> dict[str, Any]:
     settings, query = _settings_and_sql(file, _text_of(file))
     if not query.strip():
-        raise PipelineFileError.at(file, None, "has no SQL")
+        raise PipelineFileError.at(file, "has no SQL")
     try:
         check_sql(query)
     except ValueError as err:
-        raise PipelineFileError.at(file, None, str(err)) from err
+        raise PipelineFileError.at(file, str(err)) from err
     if settings.items and shared is not None and shared.items:
         line, other = min(item.line for item in settings.items.values()), next(iter(shared.items.values()))
         raise PipelineFileError.at(
             file,
-            line,
             f"this file has settings here and in {shared.path.name}, line {other.line}; keep one of the two",
+            line,
         )
     if not settings.items and shared is not None:
         settings = shared
@@ -152,7 +151,7 @@ def _read(file: Path, shared: FileSettings | None, group: str) -> dict[str, Any]
         try:
             values["pipeline_name"] = check_pipeline_name(_composed(file.stem), "the file's name")
         except ValueError as err:
-            raise PipelineFileError.at(file, None, str(err)) from err
+            raise PipelineFileError.at(file, str(err)) from err
     if "udfs" in values:
         values["udfs"] = [_udf(file.parent / path, settings) for path in values["udfs"]]
     return {"group": group, "query": query, **values}
@@ -162,15 +161,15 @@ def _text_of(file: Path) -> str:
     try:
         if file.exists() and not file.is_file():
             # Reading a pipe or a device may never end.
-            raise PipelineFileError.at(file, None, "is not a file")
+            raise PipelineFileError.at(file, "is not a file")
         # Editors write a byte order mark, which Arroyo refuses; joining files leaves a second one.
         return file.read_text(encoding="utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as err:
         raise PipelineFileError.at(
-            file, None, f"is not UTF-8: byte {err.start} is {err.object[err.start]:#x}"
+            file, f"is not UTF-8: byte {err.start} is {err.object[err.start]:#x}"
         ) from err
     except OSError as err:
-        raise PipelineFileError.at(file, None, f"cannot be read: {err.strerror}") from err
+        raise PipelineFileError.at(file, f"cannot be read: {err.strerror}") from err
 
 
 def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
@@ -183,14 +182,14 @@ def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
     marks = [at for at, line in enumerate(lines) if _MARK.match(line)]
     other = next((at for at in range(min(top + 1, len(lines))) if _OTHER_MARK.match(lines[at])), None)
     if other is not None:
-        raise PipelineFileError.at(file, other + 1, "is not read; settings begin with the line '-- arroyo:'")
+        raise PipelineFileError.at(file, "is not read; settings begin with the line '-- arroyo:'", other + 1)
     late = next((at for at in marks if at >= top), None)
     if late is not None:
-        raise PipelineFileError.at(file, late + 1, "settings must come before the SQL; move them to the top")
+        raise PipelineFileError.at(file, "settings must come before the SQL; move them to the top", late + 1)
     if not marks:
         return FileSettings(file, {}), text
     if len(marks) > 1:
-        raise PipelineFileError.at(file, marks[1] + 1, f"the settings already begin in line {marks[0] + 1}")
+        raise PipelineFileError.at(file, f"the settings already begin in line {marks[0] + 1}", marks[1] + 1)
     start = marks[0]
     indent = _indent(lines[start])
     end = start + 1
@@ -201,14 +200,14 @@ def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
     (item,) = items_by_name(file, block).values()
     if item.value is None:
         raise PipelineFileError.at(
-            file, start + 1, "has no settings; indent them by spaces, more than 'arroyo:' itself"
+            file, "has no settings; indent them by spaces, more than 'arroyo:' itself", start + 1
         )
     left = next((at for at in range(end, top) if _names_setting(lines[at])), None)
     if left is not None:
         raise PipelineFileError.at(
             file,
-            left + 1,
             "is below the settings and not read; indent it like them, without an empty line in between",
+            left + 1,
         )
     return settings_of(file, item), "\n".join(lines[:start] + lines[end:]).lstrip("\n")
 
@@ -230,10 +229,10 @@ def _shared_settings(path: Path, files: set[str]) -> dict[str, FileSettings]:
         file = _composed(name if name.endswith(".sql") else f"{name}.sql")
         if file not in files:
             raise PipelineFileError.at(
-                path, item.line, f"there is no file {file!r} next to it{nearest(file, files)}"
+                path, f"there is no file {file!r} next to it{nearest(file, files)}", item.line
             )
         if file in found:
-            raise PipelineFileError.at(path, item.line, f"the settings of {file!r} occur twice")
+            raise PipelineFileError.at(path, f"the settings of {file!r} occur twice", item.line)
         found[file] = settings_of(path, item)
     return found
 
@@ -243,5 +242,5 @@ def _udf(file: Path, settings: FileSettings) -> dict[str, str]:
         raise settings.error("udfs", f"there is no file {str(file)!r}")
     text = _text_of(file)
     if not text.strip():
-        raise PipelineFileError.at(file, None, "is empty")
+        raise PipelineFileError.at(file, "is empty")
     return {"definition": text, "language": UDF_LANGUAGES[file.suffix]}

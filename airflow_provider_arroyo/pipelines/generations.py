@@ -1,21 +1,34 @@
-"""The generations of a deployment as a deploy finds them, and conflicts with other deploys of it."""
+"""The pipelines of a deployment as a deploy finds them, and conflicts with other deploys of it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState, Pipeline
-from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoNotFoundError, ArroyoOwnershipError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import Generation
-from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress
-from airflow_provider_arroyo.pipelines.deployed import Deployed
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress
 from airflow_provider_arroyo.pipelines.existing import Existing
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
+from airflow_provider_arroyo.pipelines.owned import (
+    USE_ITS_VERSION,
+    Labelled,
+    OwnedPipelines,
+    from_before,
+    which_namespace_to_set,
+)
+from airflow_provider_arroyo.pipelines.ownership import (
+    Deployment,
+    Namespace,
+    OwnershipLabel,
+    UnreadableLabelError,
+)
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
@@ -28,44 +41,148 @@ FRESH_INTERVALS, FRESH_SECONDS = 3, 10.0
 RETIRE_SECONDS = 60.0
 """How long the last step, after the proof, may take beyond the deadline, in seconds."""
 
+_LISTINGS = 3
+"""How often the pipelines are listed, if one is deleted in the meantime."""
+
 
 class Generations:
-    """Finds the generations of a deployment, and gives way to other deploys of it.
+    """Finds the pipelines of one deployment, and gives way to other deploys of it.
 
     :param client_until: returns a client whose requests end at a given time, in seconds since the epoch.
-    :param deployed: finds the deployment's pipelines.
+    :param deployment: the deployment.
     :param label: of this deploy.
-    :param until_checkpoint: whether a running pipeline is healthy only with recent checkpoints.
+    :param namespace: of this Airflow.
+    :param options: how to deploy.
     :param clock: seconds since the epoch.
-    :param sleep, monotonic: wait for and measure seconds.
     """
 
     def __init__(
         self,
         client_until: Callable[[float], ArroyoClient],
-        deployed: Deployed,
+        deployment: Deployment,
         label: OwnershipLabel,
-        *,
-        until_checkpoint: bool,
+        namespace: Namespace,
+        options: DeployOptions,
         clock: Callable[[], float],
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_until = client_until
-        self._deployed = deployed
+        self._deployment = deployment
         self._label = label
-        self._until_checkpoint = until_checkpoint
+        self._namespace = namespace
+        self._options = options
         self._clock = clock
-        self._sleep = sleep
-        self._monotonic = monotonic
 
-    def existing(self, client: ArroyoClient) -> Existing:
-        """Return an :class:`.Existing` for the client."""
-        return Existing(client, sleep=self._sleep, monotonic=self._monotonic)
+    # -- what the server has -----------------------------------------------------------------------------------
 
-    def all(self, client: ArroyoClient) -> list[Generation]:
-        """Return all generations, the highest first."""
-        return self._deployed.find(client, self.existing(client))
+    def find(self, client: ArroyoClient, spec: PipelineSpec | None = None) -> list[Generation]:
+        """Return the deployment's pipelines with their jobs, the highest generation first.
+
+        On 0.15, two deploys can create the same generation at once, and a request may come in late or be sent twice.
+        Then the older pipeline is kept and the younger one deleted, except in a dry run.
+
+        :param client: sends the requests; its log gets a line for each removed duplicate.
+        :param spec: the wanted pipeline, before anything is changed: if the deployment has no pipeline, one of that
+            name may be taken over, or stand in the way.
+        :raises ArroyoOwnershipError: if a pipeline of that name, not of this deployment, stands in the way. It is
+            not touched.
+        """
+        for _ in range(_LISTINGS):
+            found, others, is_complete = self._list(client)
+            if is_complete:
+                break
+        return found if found or spec is None else self._among_others(client, others, spec)
+
+    def _list(
+        self, client: ArroyoClient
+    ) -> tuple[list[Generation], list[tuple[Pipeline, OwnershipLabel | None]], bool]:
+        """Return the deployment's pipelines, the others of its name, and whether none was deleted meanwhile.
+
+        A deleted one may have been replaced by another deploy, and its successor is not in the list.
+        """
+        mine: dict[int, list[Labelled]] = defaultdict(list)
+        others: list[tuple[Pipeline, OwnershipLabel | None]] = []
+        for pipeline in sorted(
+            client.iter_pipelines(name=self._deployment.name), key=lambda one: one.created_at_micros
+        ):
+            label = self._read_label(pipeline)
+            if label is not None and label.deployment == self._deployment:
+                mine[label.generation].append((pipeline, label))
+            else:
+                others.append((pipeline, label))
+        found = []
+        for number in sorted(mine, reverse=True):
+            kept, label = mine[number][0]
+            if not self._options.dry_run:
+                OwnedPipelines(client, label).settle(mine[number])
+            with suppress(ArroyoNotFoundError):
+                found.append(Generation(number=number, pipeline=kept, job=client.get_job(kept.id)))
+        return found, others, len(found) == len(mine)
+
+    def _read_label(self, pipeline: Pipeline) -> OwnershipLabel | None:
+        try:
+            return OwnershipLabel.of(pipeline)
+        except UnreadableLabelError as err:
+            raise ArroyoOwnershipError(
+                f"{pipeline.label} may belong to {self._deployment}, but {err}. Nothing was changed. "
+                f"{USE_ITS_VERSION}",
+                owner=str(err.owner) if err.owner else None,
+            ) from err
+
+    def _among_others(
+        self,
+        client: ArroyoClient,
+        others: Sequence[tuple[Pipeline, OwnershipLabel | None]],
+        spec: PipelineSpec,
+    ) -> list[Generation]:
+        """Return the pipeline to take over, if any; empty if the others do not stand in the way."""
+        unowned = []
+        for pipeline, label in others:
+            theirs = label.deployment if label else None
+            if theirs is not None and theirs.group != self._deployment.group:
+                continue
+            if theirs is not None and self._namespace.is_explicit:
+                if self._namespace.was_before(theirs.namespace):
+                    client.log.warning("%s", from_before(pipeline, "deployment", theirs.namespace))
+                continue
+            try:
+                job = client.get_job(pipeline.id)
+            except ArroyoNotFoundError:
+                continue
+            is_alive = job is None or job.state not in TERMINAL_STATES
+            if label is None and self._options.adopt_unowned and not compare(spec, pipeline).definition:
+                unowned.append((is_alive, Generation(number=0, pipeline=pipeline, job=job)))
+            elif theirs is not None or is_alive:
+                raise self._in_the_way(pipeline, label, job)
+        alive = [one for is_alive, one in unowned if is_alive]
+        if len(alive) > 1:
+            raise ArroyoOwnershipError(
+                f"{len(alive)} pipelines without an ownership label are named {spec.name!r} and run the wanted "
+                f"SQL: {', '.join(one.pipeline.id for one in alive)}. Nothing was changed. Stop and delete all but "
+                "one."
+            )
+        return alive or [one for _, one in unowned[-1:]]
+
+    def _in_the_way(
+        self, pipeline: Pipeline, label: OwnershipLabel | None, job: Job | None
+    ) -> ArroyoOwnershipError:
+        why = f"belongs to {label.owner}" if label else "carries no ownership label"
+        advice = "Stop and delete it, or choose another pipeline_name."
+        if label is None and self._options.adopt_unowned:
+            why += ", and its SQL or UDFs differ from the wanted ones"
+        elif label is None:
+            advice = (
+                "adopt_unowned=True takes it over if it has the same SQL and UDFs. Otherwise stop and delete it, or "
+                "choose another pipeline_name."
+            )
+        elif label.deployment is None:
+            advice = "Stop and delete it, or choose another pipeline_name: two would do the same work."
+        else:
+            advice = which_namespace_to_set(label.task.namespace)
+        return ArroyoOwnershipError(
+            f"{pipeline.label} is {job.state if job else 'without a job'}, and {why}; this is {self._deployment}. "
+            f"Nothing was changed. {advice}",
+            owner=str(label.owner) if label else None,
+        )
 
     def to_plan(self, spec: PipelineSpec, deadline: float) -> list[Generation]:
         """Return all generations; for the highest, with whether it finished checkpoints, if that matters.
@@ -74,12 +191,12 @@ class Generations:
         :param deadline: for the requests, seconds since the epoch.
         """
         client = self._client_until(deadline)
-        found = self._deployed.find(client, self.existing(client), spec)
+        found = self.find(client, spec)
         current = found[0] if found else None
         if current is None or current.job is None:
             return found
         has_restarted = current.job.state == JobState.RUNNING and current.job.run_id > 1
-        if len(found) > 1 or (has_restarted and self._until_checkpoint):
+        if len(found) > 1 or (has_restarted and self._options.until_checkpoint):
             response = client.send(endpoints.list_checkpoints(current.pipeline.id, current.job.id))
             finished = [
                 one.finish_time_micros for one in response.value if one.finish_time_micros is not None
@@ -91,6 +208,8 @@ class Generations:
                 is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
             found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
         return found
+
+    # -- other deploys of the same deployment ------------------------------------------------------------------
 
     def is_mine(self, one: Generation, progress: DeployProgress) -> bool:
         """Return whether a pipeline is the deployed one, or this deploy or an earlier try of it created it.
@@ -104,16 +223,14 @@ class Generations:
         if label.request_id and label.request_id == progress.request_id:
             return True
         # A failed create may still have taken effect, and one of an earlier try may come in late.
-        if label.task != self._label.task:
-            return False
-        return label.try_number <= self._label.try_number
+        return label.task == self._label.task and label.try_number <= self._label.try_number
 
     def check_newest(self, progress: DeployProgress) -> None:
         """Check that no other deploy has created a higher generation.
 
         :raises ArroyoDeployError: if one has.
         """
-        for one in self.all(self._client_until(self._clock() + RETIRE_SECONDS)):
+        for one in self.find(self._client_until(self._clock() + RETIRE_SECONDS)):
             if one.number > progress.generation:
                 raise self.lost(str(one))
 
@@ -128,10 +245,10 @@ class Generations:
         """
         # A late create may come in after the deadline.
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
-        existing = self.existing(client)
+        existing = Existing(client)
 
         def check() -> None:
-            for one in self.all(client):
+            for one in self.find(client):
                 if one.number <= number:
                     continue
                 if progress.failure is not None and self.is_mine(one, progress):
@@ -152,11 +269,11 @@ class Generations:
         client = self._client_until(self._clock() + RETIRE_SECONDS)
 
         def check() -> None:
-            for one in self.all(client):
+            for one in self.find(client):
                 if one.number == progress.generation and one.pipeline.id != pipeline.pipeline_id:
                     raise self.lost(str(one))
 
-        self.existing(client).retry_until(check, self._late_seconds(progress))
+        Existing(client).retry_until(check, self._late_seconds(progress))
 
     def lost(self, what: str, more: str = "") -> ArroyoDeployError:
         """Return the error of a deploy that lost to another one.
@@ -164,10 +281,9 @@ class Generations:
         :param what: what the other one has created, in words.
         :param more: further text; default empty.
         """
-        name = shorten(self._label.deployment.name if self._label.deployment else "", 80)
         return ArroyoDeployError(
-            f"Another deploy of {name!r} has created {what} in the meantime. This deploy does not touch it and "
-            f"changes nothing more.{more} A retry of this task makes a new plan.",
+            f"Another deploy of {shorten(self._deployment.name, 80)!r} has created {what} in the meantime. This "
+            f"deploy does not touch it and changes nothing more.{more} A retry of this task makes a new plan.",
             is_lost_race=True,
         )
 

@@ -13,7 +13,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNotFoundError,
 )
 from airflow_provider_arroyo.pipelines.existing import is_down
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ def resolve_name(
     found: list[Named] = []
     elsewhere: set[str] = set()
     for pipeline in client.iter_pipelines(name=name):
-        other = None if namespace is None else _namespace_of(pipeline)
-        if other is not None and other != namespace:
-            elsewhere.add(other)
+        task = _task_of(pipeline)
+        if task is not None and namespace not in (None, task.namespace):
+            elsewhere.add(task.namespace)
             continue
         # Deleted since it was listed: no longer a candidate.
         with suppress(ArroyoNotFoundError):
@@ -91,8 +91,9 @@ def resolve_name(
         began_micros = int(began_micros / 1e6 + ahead) * 1_000_000
     older = [one for one in found if one.pipeline.created_at_micros < meant.pipeline.created_at_micros]
     is_newer = began_micros is not None and meant.pipeline.created_at_micros >= began_micros
-    may_follow_another = older or (own_run is not None and _run_of(meant.pipeline) != own_run)
-    if is_newer and may_follow_another:
+    task = _task_of(meant.pipeline)
+    is_of_other_run = own_run is not None and (task is None or (task.dag_id, task.run_id) != own_run)
+    if is_newer and (older or is_of_other_run):
         raise ArroyoAmbiguousNameError.successor(name, _described([meant, *older]))
     return meant
 
@@ -103,21 +104,11 @@ def _was_alive(one: Named, at_micros: int) -> bool:
     return one.pipeline.created_at_micros <= at_micros and (one.is_alive or (ended or 0) > at_micros)
 
 
-def _namespace_of(pipeline: Pipeline) -> str | None:
-    """Return the namespace on the pipeline's label; None if it has none or is unreadable."""
-    label = _label_of(pipeline)
-    return None if label is None else label.task.namespace
-
-
-def _run_of(pipeline: Pipeline) -> tuple[str, str] | None:
-    """Return dag id and run id of the task that created a pipeline; None if no label says so."""
-    label = _label_of(pipeline)
-    return None if label is None else (label.task.dag_id, label.task.run_id)
-
-
-def _label_of(pipeline: Pipeline) -> OwnershipLabel | None:
+def _task_of(pipeline: Pipeline) -> Owner | None:
+    """Return the task that created a pipeline; None if no label says so."""
     with suppress(UnreadableLabelError):
-        return OwnershipLabel.of(pipeline)
+        label = OwnershipLabel.of(pipeline)
+        return label.task if label else None
     return None
 
 

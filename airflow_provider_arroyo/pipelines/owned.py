@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Pipeline
@@ -14,12 +14,7 @@ from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.existing import Existing, is_down
-from airflow_provider_arroyo.pipelines.ownership import (
-    Namespace,
-    Owner,
-    OwnershipLabel,
-    UnreadableLabelError,
-)
+from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
@@ -79,27 +74,18 @@ def from_before(pipeline: Pipeline, what: str, namespace: str) -> str:
 class OwnedPipelines:
     """Finds the pipelines of a submit's owner, or of one generation of a deployment.
 
-    :param client: sends the requests.
+    :param client: sends the requests; its log gets a warning for each pipeline that is ignored or removed.
     :param label: the owner.
-    :param existing: removes duplicates.
     :param spec: the wanted pipeline, before anything is created; default None.
-    :param log: gets a warning for each pipeline that is ignored or removed.
     """
 
     def __init__(
-        self,
-        client: ArroyoClient,
-        label: OwnershipLabel,
-        existing: Existing,
-        *,
-        spec: PipelineSpec | None = None,
-        log: Any,
+        self, client: ArroyoClient, label: OwnershipLabel, *, spec: PipelineSpec | None = None
     ) -> None:
         self._client = client
         self._spec = spec
         self._label = label
-        self._existing = existing
-        self._log = log
+        self._existing = Existing(client)
         self._warned: set[str] = set()
 
     def find(self, *, since_micros: int | None = None) -> list[Labelled]:
@@ -117,7 +103,11 @@ class OwnedPipelines:
             label = self._read_label(pipeline)
             if label is not None and is_same_key(label, self._label):
                 found.append((pipeline, label))
-            elif label is not None and label.deployment is None and self._is_other_run(label.task):
+            elif (
+                label is not None
+                and label.deployment is None
+                and label.task.is_of_same_task(self._label.task)
+            ):
                 of_other_runs[label.key].append((pipeline, label))
         for created in of_other_runs.values():
             self._warn_if_late(created)
@@ -144,7 +134,7 @@ class OwnedPipelines:
                 text = "Pipeline %s is a copy of %s made externally; it is left alone"
                 self._warn_once(pipeline.id, text, pipeline.id, first.id)
                 continue
-            self._log.warning(
+            self._client.log.warning(
                 "Pipeline %s was created twice: %s is kept, %s is deleted",
                 shorten(found[0][0].name, 80),
                 found[0][0].id,
@@ -187,7 +177,9 @@ class OwnedPipelines:
         task = self._label.task
         for pipeline in self._client.iter_pipelines():
             label = self._read_label(pipeline)
-            if label is None or label.deployment is not None or not _is_same_task(label.task, task):
+            if label is None or label.deployment is not None:
+                continue
+            if replace(label.task, namespace=task.namespace) != task:
                 continue
             if namespace.was_before(label.task.namespace):
                 self._warn_once(pipeline.id, "%s", from_before(pipeline, "task", label.task.namespace))
@@ -220,10 +212,6 @@ class OwnedPipelines:
                 self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
             return None
 
-    def _is_other_run(self, task: Owner) -> bool:
-        own = self._label.task
-        return (task.namespace, task.dag_id, task.task_id) == (own.namespace, own.dag_id, own.task_id)
-
     def _warn_if_late(self, created: Sequence[Labelled]) -> None:
         """Warn if a create of another run came in after its task had ended, so that two pipelines do the same
         work.
@@ -249,13 +237,4 @@ class OwnedPipelines:
     def _warn_once(self, pipeline_id: str, message: str, *args: object) -> None:
         if pipeline_id not in self._warned:
             self._warned.add(pipeline_id)
-            self._log.warning(message, *args)
-
-
-def _is_same_task(one: Owner, other: Owner) -> bool:
-    return (one.dag_id, one.task_id, one.run_id, one.map_index) == (
-        other.dag_id,
-        other.task_id,
-        other.run_id,
-        other.map_index,
-    )
+            self._client.log.warning(message, *args)

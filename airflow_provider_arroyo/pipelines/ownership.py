@@ -70,9 +70,6 @@ class Namespace:
         """Return whether this Airflow may have had another namespace until this one was set."""
         return self.is_explicit and other != self.name and other in ("", self.derived)
 
-    def __str__(self) -> str:
-        return self.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
@@ -94,6 +91,10 @@ class Owner:
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
         return f"task {self.dag_id}.{self.task_id}{mapped} of run {self.run_id}{_in(self.namespace)}"
+
+    def is_of_same_task(self, other: Owner) -> bool:
+        """Return whether both are instances of one task, in whichever runs."""
+        return replace(self, run_id=other.run_id, map_index=other.map_index) == other
 
     @property
     def key(self) -> str:
@@ -251,16 +252,7 @@ class OwnershipLabel:
 
         :raises UnreadableLabelError: if it has one that cannot be read.
         """
-        tags = _fields_in_tags(pipeline)
-        return cls._read(tags) if tags else cls.in_comment(pipeline.query)
-
-    @classmethod
-    def in_comment(cls, query: str) -> Self | None:
-        """Return the label in the first line of some SQL; None if it has none.
-
-        :raises UnreadableLabelError: if it has one that cannot be read.
-        """
-        fields = _fields_in_comment(query)
+        fields = _fields_in_tags(pipeline) or _fields_in_comment(pipeline.query)
         return None if fields is None else cls._read(fields)
 
 
@@ -301,29 +293,25 @@ def without_label(query: str) -> str:
     return query.partition("\n")[2] if query.startswith(_COMMENT) else query
 
 
-def _texts(fields: Mapping[str, Any], *names: str) -> list[str] | None:
-    """Return the values of some fields; None unless all are texts."""
-    values = [value for name in names if isinstance(value := fields.get(name), str)]
-    return values if len(values) == len(names) else None
-
-
 def _task_or_none(fields: Mapping[str, Any]) -> Owner | None:
-    if (texts := _texts(fields, "dag", "task", "run", "namespace")) is None:
-        return None
-    dag_id, task_id, run_id, namespace = texts
-    with suppress(KeyError, OverflowError, TypeError, ValueError):
-        index = int(fields["map_index"])
-        return Owner(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=index, namespace=namespace)
+    match fields:
+        case {
+            "dag": str(dag),
+            "task": str(task),
+            "run": str(run),
+            "namespace": str(namespace),
+            "map_index": index,
+        }:
+            with suppress(OverflowError, TypeError, ValueError):
+                return Owner(dag_id=dag, task_id=task, run_id=run, map_index=int(index), namespace=namespace)
     return None
 
 
 def _owner_or_none(fields: Mapping[str, Any]) -> Owner | Deployment | None:
-    if not {"group", "name", "generation"} & set(fields):
-        return _task_or_none(fields)
-    if (texts := _texts(fields, "group", "name", "namespace")) is None:
-        return None
-    group, name, namespace = texts
-    return Deployment(group=group, name=name, namespace=namespace)
+    match fields:
+        case {"group": str(group), "name": str(name), "namespace": str(namespace)}:
+            return Deployment(group=group, name=name, namespace=namespace)
+    return None if {"group", "name", "generation"} & set(fields) else _task_or_none(fields)
 
 
 def user_tags_of(pipeline: Pipeline) -> dict[str, str]:

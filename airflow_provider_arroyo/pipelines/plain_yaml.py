@@ -55,14 +55,12 @@ class Item:
     line: int
 
 
-def read_mapping(text: str, *, depth: int = 1) -> dict[str, Item]:
-    """Return the mapping in some YAML; empty for empty text.
+def read_mapping(text: str) -> dict[str, Item]:
+    """Return the mapping in some YAML; empty for empty text. Values that are mappings also contain :class:`Item`.
 
     Only plain values are created. Aliases, which can expand a few lines to gigabytes, and tags such as ``!!int``
     are refused, and so are duplicate keys at any depth.
 
-    :param text: the YAML.
-    :param depth: down to which depth the values of mappings are mappings of :class:`Item`, default 1.
     :raises YamlError: if it is not YAML, not a mapping, or ambiguous.
     """
     try:
@@ -76,7 +74,7 @@ def read_mapping(text: str, *, depth: int = 1) -> dict[str, Item]:
         return {}
     if not isinstance(node, yaml.MappingNode):
         raise YamlError("must be a YAML mapping", _line(node))
-    return _items(node, depth)
+    return _items(node, depth=2)
 
 
 def _check_events(text: str) -> None:

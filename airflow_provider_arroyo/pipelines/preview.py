@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import OutputBatch
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.client.enums import AT_WORK
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
@@ -26,7 +25,6 @@ from airflow_provider_arroyo.text import shorten
 MAX_BYTES = 1_000_000
 """How many characters of rows are kept: they become an XCom, which most deployments store in their database."""
 
-_HAS_RUN = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 30.0
 
@@ -50,23 +48,11 @@ class Previewed:
 class Preview:
     """One preview: started, read, stopped.
 
-    :param client: sends the requests.
-    :param log: gets a line if the stop fails.
-    :param sleep, monotonic: wait for and measure seconds; ``monotonic`` is the client's clock.
+    :param client: sends the requests; its log gets a line if the stop fails.
     """
 
-    def __init__(
-        self,
-        client: ArroyoClient,
-        *,
-        log: Any = None,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, client: ArroyoClient) -> None:
         self._client = client
-        self._log = log or logging.getLogger(__name__)
-        self._sleep = sleep
-        self._monotonic = monotonic
         self._pipeline: Pipeline | None = None
         self._job: Job | None = None
         self._next_ids: dict[tuple[str, int], int] = {}
@@ -84,26 +70,23 @@ class Preview:
         return self._pipeline
 
     def read(self, *, max_rows: int, seconds: float) -> Previewed:
-        """Read rows until there are enough, the preview ends, or the time is over; then stop it.
+        """Read rows until there are enough, the preview ends, or the time is over. The caller stops it.
 
         :param max_rows: how many rows are enough.
         :param seconds: how long to read, from now on.
         """
         rows: list[dict[str, Any]] = []
         size = 0
-        deadline = self._monotonic() + seconds
-        try:
-            for batch in self._batches(deadline):
-                for row in self._rows(batch):
-                    size += len(json.dumps(row))
-                    if size > MAX_BYTES:
-                        self._log.warning("Only the first %d rows are kept: they are large", len(rows))
-                        return self._previewed(rows)
-                    rows.append(row)
-                    if len(rows) >= max_rows:
-                        return self._previewed(rows)
-        finally:
-            self.stop()
+        deadline = self._client.clock() + seconds
+        for batch in self._batches(deadline):
+            for row in self._rows(batch):
+                size += len(json.dumps(row))
+                if size > MAX_BYTES:
+                    self._client.log.warning("Only the first %d rows are kept: they are large", len(rows))
+                    return self._previewed(rows)
+                rows.append(row)
+                if len(rows) >= max_rows:
+                    return self._previewed(rows)
         return self._previewed(rows)
 
     def stop(self, client: ArroyoClient | None = None) -> None:
@@ -115,13 +98,13 @@ class Preview:
         if pipeline is None or (self._job is not None and self._job.state in TERMINAL_STATES):
             return
         limited = (client or self._client).with_limits(
-            max_elapsed_seconds=_STOP_SECONDS, deadline=self._monotonic() + _STOP_SECONDS
+            max_elapsed_seconds=_STOP_SECONDS, deadline=self._client.clock() + _STOP_SECONDS
         )
         try:
             with suppress(ArroyoNotFoundError):
                 limited.patch_pipeline(pipeline.id, stop=StopMode.IMMEDIATE)
         except ArroyoError as err:
-            self._log.warning(
+            self._client.log.warning(
                 "The stop of preview %s failed; it ends by itself within a minute: %s", pipeline.id, err
             )
 
@@ -131,14 +114,14 @@ class Preview:
     def _batches(self, deadline: float) -> Iterator[OutputBatch]:
         """Yield the output until the job ends or the time is over; a broken stream is opened again."""
         client = self._client.with_limits(deadline=deadline)
-        while (pipeline := self._pipeline) is not None and self._monotonic() < deadline:
+        while (pipeline := self._pipeline) is not None and self._client.clock() < deadline:
             try:
                 self._job = job = client.get_job(pipeline.id)
-                if job is not None and job.state in _HAS_RUN:
+                if job is not None and job.state in AT_WORK | TERMINAL_STATES:
                     self._has_run = True
                 if job is not None and job.state in TERMINAL_STATES:
                     return
-                if job is not None and job.state in (JobState.RUNNING, JobState.FINISHING):
+                if job is not None and job.state in AT_WORK:
                     yield from client.stream_output(pipeline.id, job.id)
             except ArroyoError as err:
                 # Arroyo refuses the output with 400 until the job really runs; reading ends at the deadline.
@@ -146,9 +129,9 @@ class Preview:
                 is_lost = (
                     isinstance(err, ArroyoConnectionError) and err.disposition is not Disposition.PERMANENT
                 )
-                if not is_early and not is_lost and self._monotonic() < deadline:
+                if not is_early and not is_lost and self._client.clock() < deadline:
                     raise
-            self._sleep(min(_POLL_SECONDS, max(0.0, deadline - self._monotonic())))
+            self._client.sleep(min(_POLL_SECONDS, max(0.0, deadline - self._client.clock())))
 
     def _rows(self, batch: OutputBatch) -> list[dict[str, Any]]:
         try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -49,16 +47,13 @@ def prune(
     list_age: timedelta | None = None,
     max_deletions: int,
     dry_run: bool = False,
-    log: Any,
-    sleep: Callable[[float], None] = time.sleep,
-    monotonic: Callable[[], float] = time.monotonic,
 ) -> Pruned:
     """Stop and delete the pipelines that a group deployed earlier and no longer contains.
 
     Renamed pipelines are left alone. Neither these nor pipelines that cannot be deleted stop the others from being
     deleted. A later try continues with what is left.
 
-    :param client: sends the requests.
+    :param client: sends the requests; its log gets a line for each pipeline, before and after.
     :param group: the group.
     :param namespace: of this Airflow; pipelines of other namespaces are not touched.
     :param keep: names of the pipelines to keep; at least one.
@@ -68,8 +63,6 @@ def prune(
         alone.
     :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
     :param dry_run: whether only to log what would be deleted, default False.
-    :param log: gets a line for each pipeline, before and after.
-    :param sleep, monotonic: wait for and measure seconds.
     :raises ValueError: if nothing is to be kept.
     :raises ArroyoDeployError: if more would be deleted than allowed, before anything is changed; if some were renamed
         or could not be deleted, after all the others, with the reasons.
@@ -81,7 +74,8 @@ def prune(
             "keep must name at least one pipeline: an empty list, as from an empty folder, would delete the whole "
             "group"
         )
-    deployed = list(_deployed_in(namespace, client.iter_pipelines(), log))
+    log = client.log
+    deployed = list(_deployed_in(namespace, client))
     owned = [one for one in deployed if one.deployment.group == group]
     for name in sorted(later := _deployed_later(client, owned, list_age) - set(keep)):
         log.warning(
@@ -103,7 +97,7 @@ def prune(
     listed = _listed(sorted({one.name for one in unwanted}))
     log.info("No longer wanted in group %s: %s", group, listed or "none")
     failed: list[str] = []
-    existing = Existing(client, sleep=sleep, monotonic=monotonic)
+    existing = Existing(client)
     for one in unwanted if not dry_run else ():
         try:
             # With a checkpoint, so that its sinks commit their data.
@@ -142,12 +136,12 @@ def prune(
     return Pruned(deleted=tuple(unwanted), kept=tuple(sorted(kept)))
 
 
-def _deployed_in(namespace: Namespace, pipelines: Iterable[Pipeline], log: Any) -> Iterator[DeployedPipeline]:
-    for pipeline in pipelines:
+def _deployed_in(namespace: Namespace, client: ArroyoClient) -> Iterator[DeployedPipeline]:
+    for pipeline in client.iter_pipelines():
         try:
             one = DeployedPipeline.of(pipeline)
         except UnreadableLabelError as err:
-            log.warning("Pipeline %s is left alone: %s", pipeline.id, err)
+            client.log.warning("Pipeline %s is left alone: %s", pipeline.id, err)
             continue
         if one is not None and one.deployment.namespace == namespace.name:
             yield one

@@ -61,7 +61,7 @@ def renamed(
 ) -> Iterator[tuple[DeployedPipeline, str]]:
     """Yield the pipelines whose SQL has a newer name, with that name in words.
 
-    Of a deployment's pipelines only the highest generation is looked at. What one DAG run deployed under two names
+    Of a deployment's pipelines only the highest generation is considered. What one DAG run deployed under two names
     was not renamed, and a name that was deployed before it got that SQL is not a new one.
 
     :param unwanted: pipelines of one group that are to be deleted.

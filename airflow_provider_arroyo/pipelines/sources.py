@@ -5,22 +5,11 @@ Reads ``CREATE TABLE`` statements as text. Sources that the SQL itself does not 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from airflow_provider_arroyo.client.sql_secrets import redact_sql
+from airflow_provider_arroyo.client.sql_secrets import Token, redact_sql, tokens_of
 from airflow_provider_arroyo.text import shorten
-
-_TOKEN = re.compile(
-    r"""
-    (?P<skipped> \s+ | --[^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<string> '(?:[^']|'')*+'? )
-    | (?P<name> "(?:[^"]|"")*+"? | [\w.]+ )
-    | (?P<sign> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 
 _OFFSETS = {
     "earliest": "from the earliest record",
@@ -81,10 +70,7 @@ class SourceTable:
 
 
 def sources_of(query: str) -> tuple[SourceTable, ...]:
-    """Return the sources that some SQL declares, in order; empty if that cannot be determined.
-
-    :param query: the SQL.
-    """
+    """Return the sources that some SQL declares, in order; empty if that cannot be determined."""
     found = []
     for table, options in _tables(query):
         connector = options.get("connector", "").lower()
@@ -96,12 +82,8 @@ def sources_of(query: str) -> tuple[SourceTable, ...]:
 
 def _tables(query: str) -> Iterator[tuple[str, dict[str, str]]]:
     # Values of secret options are not needed here, and could end up in a message.
-    tokens = [
-        (str(found.lastgroup), found[0])
-        for found in _TOKEN.finditer(redact_sql(query))
-        if found.lastgroup != "skipped"
-    ]
-    words = [text.upper() if kind == "name" else text for kind, text in tokens]
+    tokens = [one for one in tokens_of(redact_sql(query)) if one.kind not in ("space", "comment")]
+    words = [one.text.upper() if one.kind == "name" else one.text for one in tokens]
     at = 0
     while at < len(tokens):
         if words[at : at + 2] != ["CREATE", "TABLE"]:
@@ -110,7 +92,7 @@ def _tables(query: str) -> Iterator[tuple[str, dict[str, str]]]:
         at += 2
         if words[at : at + 3] == ["IF", "NOT", "EXISTS"]:
             at += 3
-        name = tokens[at][1].strip('"') if at < len(tokens) else ""
+        name = tokens[at].text.strip('"') if at < len(tokens) else ""
         while at < len(tokens) and words[at] not in (";", "WITH", "AS", "CREATE"):
             at += 1
         if words[at : at + 2] == ["WITH", "("]:
@@ -118,11 +100,11 @@ def _tables(query: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield name, options
 
 
-def _options(tokens: list[tuple[str, str]], at: int) -> tuple[dict[str, str], int]:
+def _options(tokens: list[Token], at: int) -> tuple[dict[str, str], int]:
     options: dict[str, str] = {}
-    while at < len(tokens) and tokens[at][1] not in (")", ";"):
-        if tokens[at + 1 : at + 2] == [("sign", "=")] and at + 2 < len(tokens):
-            key, (_, value) = tokens[at][1], tokens[at + 2]
+    while at < len(tokens) and tokens[at].text not in (")", ";"):
+        if at + 2 < len(tokens) and tokens[at + 1].text == "=":
+            key, value = tokens[at].text, tokens[at + 2].text
             options[key.strip("'\"").lower()] = value.removeprefix("'").removesuffix("'").replace("''", "'")
             at += 3
         else:

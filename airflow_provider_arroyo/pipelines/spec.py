@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
@@ -67,22 +67,9 @@ class PipelineSpec:
         names = ("env_vars", "scheduler_config", "state_url")
         return tuple(name for name in names if getattr(self, name))
 
-    def to_request(
-        self, *, query: str | None = None, tags: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    def to_request(self, **instead: Any) -> dict[str, Any]:
         """Return the arguments of ``create_pipeline`` and ``put_pipeline``.
 
-        :param query: the SQL to send instead, for example with an ownership label; default the spec's.
-        :param tags: the tags to send instead; default the spec's.
+        :param instead: values to send instead of the spec's, such as a ``query`` with an ownership label.
         """
-        return {
-            "name": self.name,
-            "query": self.query if query is None else query,
-            "parallelism": self.parallelism,
-            "checkpoint_interval": self.checkpoint_interval,
-            "udfs": self.udfs,
-            "tags": self.tags if tags is None else tags,
-            "env_vars": self.env_vars,
-            "scheduler_config": self.scheduler_config,
-            "state_url": self.state_url,
-        }
+        return {one.name: getattr(self, one.name) for one in fields(self)} | instead

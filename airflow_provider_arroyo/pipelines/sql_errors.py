@@ -1,16 +1,19 @@
-"""Errors for SQL that Arroyo refused: its messages, with the position marked in the SQL."""
+"""Validates SQL on the server; errors for SQL that it refused, with the position marked in the SQL."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import PLACE, SqlDiagnostic
+from airflow_provider_arroyo.client.models import PipelineGraph, Udf
 from airflow_provider_arroyo.client.path_secrets import MASK
-from airflow_provider_arroyo.client.sql_secrets import find_secrets, redact_echo
+from airflow_provider_arroyo.client.sql_secrets import find_secrets, secret_values
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
@@ -83,12 +86,6 @@ def invisible_characters(query: str) -> Iterator[str]:
                 yield f"U+{ord(character):04X} {name} (line {number}, column {column})"
 
 
-def _where_it_stands(query: str, diagnostic: SqlDiagnostic) -> SqlDiagnostic:
-    if stands_there(query, diagnostic):
-        return diagnostic
-    return replace(diagnostic, line=None, column=None, end_line=None, end_column=None)
-
-
 def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
     """Return the line of SQL that a diagnostic is about, with the position marked below it; empty if it has none.
 
@@ -155,11 +152,15 @@ def refused(
     :param diagnostics: the messages of a validation of that SQL, which may have positions that the create did not
         give.
     """
-    found = [_where_it_stands(query, one.with_place()) for one in diagnostics or error.diagnostics]
-    found = [replace(one, message=redact_echo(one.message, query)) for one in found]
+    found, secrets = [], secret_values(query)
+    for one in diagnostics or error.diagnostics:
+        placed = one.with_place()
+        if not stands_there(query, placed):
+            placed = replace(placed, line=None, column=None, end_line=None, end_column=None)
+        found.append(replace(placed, message=redact_values(placed.message, secrets)))
     lines = ["Arroyo refused the SQL. Fix it, then clear this task."]
     if not found:
-        lines.append(_cut(redact_echo(error.server_message or error.message, query)))
+        lines.append(_cut(redact_values(error.server_message or error.message, secrets)))
     for diagnostic in found[:_SHOWN_DIAGNOSTICS]:
         where = ""
         if diagnostic.line is not None:
@@ -177,5 +178,30 @@ def refused(
         status=error.status,
         method=error.method,
         path=error.path,
-        server_message=redact_echo(error.server_message, query),
+        server_message=redact_values(error.server_message, secrets),
     )
+
+
+def check_query(client: ArroyoClient, query: str, udfs: Iterable[Udf] = ()) -> PipelineGraph:
+    """Return the graph that Arroyo plans for some SQL. Changes nothing on the server.
+
+    :param client: sends the request.
+    :param query: the SQL.
+    :param udfs: UDFs that it uses, default none.
+    :raises ArroyoQueryError: if Arroyo refuses it; with all its messages and their positions in the SQL.
+    """
+    try:
+        validation = client.validate_query(query, udfs=tuple(udfs))
+    except ArroyoQueryError as err:
+        # 0.16 refuses a UDF that cannot be parsed with an error status, not with a list of errors.
+        raise refused(err, query) from err
+    if validation.is_valid:
+        return validation.graph or PipelineGraph()
+    said = ArroyoQueryError(
+        "",
+        status=200,
+        method="POST",
+        path="/pipelines/validate_query",
+        server_message="\n".join(diagnostic.message for diagnostic in validation.errors),
+    )
+    raise refused(said, query, validation.errors)

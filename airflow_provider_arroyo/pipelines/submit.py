@@ -6,43 +6,28 @@ pipeline itself has an ownership label (``ownership.py``), and every try first l
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import StrEnum
-from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.details import QueryValidation
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
-from airflow_provider_arroyo.exceptions import (
-    ArroyoApiError,
-    ArroyoError,
-    ArroyoOwnershipError,
-    ArroyoQueryError,
-)
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError, ArroyoQueryError
 from airflow_provider_arroyo.pipelines.compare import Difference, compare
-from airflow_provider_arroyo.pipelines.create import PipelineCreator
-from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing, is_down
-from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds
+from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted
+from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.ownership import (
-    TAG_PREFIX,
     Namespace,
     OwnershipLabel,
     UnreadableLabelError,
     check_user_tags,
 )
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
 from airflow_provider_arroyo.text import shorten
 
 _NEWEST = 100
 """How many of the newest pipelines are searched for one that is being created."""
-
-_KILLED_CREATE_SECONDS = 10.0
-"""How long the create of a killed try may still take effect, in seconds: its connection is closed."""
 
 
 class OnExisting(StrEnum):
@@ -56,54 +41,16 @@ class OnExisting(StrEnum):
     """Raise an error that names it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """The pipeline that a submit resulted in.
-
-    :param pipeline: the pipeline.
-    :param action: what was done to get it.
-    :param before: its job before a request that begins a new run; None if it was created, or used as it ran.
-    :param late_seconds: for how many seconds a duplicate may still appear, on a server that does not refuse it; None
-        if none can.
-    """
-
-    pipeline: Pipeline
-    action: Action
-    before: Job | None = None
-    late_seconds: float | None = None
-
-
-def naming(error: ArroyoError, pipeline: Pipeline) -> ArroyoError:
-    """Return an error that names the pipeline which exists although its submit failed.
-
-    :param error: the error of the submit.
-    :param pipeline: the pipeline.
-    """
-    if pipeline.id in str(error):
-        return error
-    # Airflow does not retry a fatal error.
-    follow_up = (
-        "Clear this task to continue with it."
-        if error.is_fatal
-        else "The next try of this task continues with it."
-    )
-    return error.adding(
-        f"However, pipeline {shorten(pipeline.name, 80)!r} exists, id {pipeline.id}. {follow_up}"
-    )
-
-
 class Submission:
     """One submit, which any try of its task can run.
 
-    :param client: sends the requests.
+    :param client: sends the requests; its log gets a line for each action.
     :param spec: the wanted pipeline.
     :param label: its owner.
     :param pipeline_id: its id on servers that let the caller choose it.
     :param is_users_id: whether the user chose that id, so that it must not be ignored.
     :param namespace: the owner's namespace; default an explicitly set one.
     :param on_existing: what to do with a pipeline that an earlier try created, default adopt.
-    :param log: gets a line for each action.
-    :param sleep, monotonic: wait for and measure seconds.
     :raises ValueError: if the user's tags collide with ours.
     """
 
@@ -117,9 +64,6 @@ class Submission:
         is_users_id: bool = False,
         namespace: Namespace | None = None,
         on_existing: OnExisting = OnExisting.ADOPT,
-        log: Any = None,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         check_user_tags(spec.tags)
         self._client = client
@@ -129,9 +73,6 @@ class Submission:
         self._is_users_id = is_users_id
         self._namespace = namespace or Namespace(name=label.task.namespace, is_explicit=True)
         self._on_existing = on_existing
-        self._log = log or logging.getLogger(__name__)
-        self._monotonic = monotonic
-        self._began = monotonic()
         self.is_pending = True
         """Whether :meth:`run` may still create the pipeline: even after an alarm interrupted it, since a request that
         was sent still takes effect.
@@ -140,19 +81,8 @@ class Submission:
         """Whether :meth:`run` ended with a pipeline that a request of this try created."""
         self.adopted: Pipeline | None = None
         """The pipeline of an earlier try, once it was found; None if one must be created."""
-        self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
-        self._owned = OwnedPipelines(client, label, self._existing, spec=spec, log=self._log)
-        self._creator = PipelineCreator(
-            client,
-            spec,
-            label,
-            self._owned,
-            self._existing,
-            pipeline_id=pipeline_id,
-            is_users_id=is_users_id,
-            log=self._log,
-            monotonic=monotonic,
-        )
+        self._existing = Existing(client)
+        self._creator = PipelineCreator(client, spec, label, pipeline_id=pipeline_id, is_users_id=is_users_id)
 
     @property
     def pipeline(self) -> Pipeline | None:
@@ -171,7 +101,7 @@ class Submission:
             submitted = self._run()
         except ArroyoError as err:
             self.is_pending = False
-            refusal = self._refusal(err) if isinstance(err, ArroyoQueryError) else err
+            refusal = self._creator.refusal(err) if isinstance(err, ArroyoQueryError) else err
             if refusal is err:
                 raise
             raise refusal from err
@@ -180,25 +110,13 @@ class Submission:
         return submitted
 
     def _run(self) -> Submitted:
-        if self._is_retry:
+        if self._label.try_number > 1:
             # On any server: the earlier try may have used another id, or a server without PUT.
-            if (found := self._owned.find_one()) is not None:
+            if (found := self._creator.owned.find_one()) is not None:
                 return self._take(found)
-            self._owned.check_other_namespaces(self._namespace)
-        pipeline, is_new = self._creator.create(find_first=self._find_late)
-        return self._created(pipeline, Action.CREATED) if is_new else self._take(pipeline)
-
-    def create(self) -> Submitted:
-        """Create the pipeline, without looking for another one first.
-
-        :returns: the created pipeline; if another task or try came first, its pipeline as adopted, and not touched.
-        :raises ArroyoError: see :meth:`run`.
-        """
-        try:
-            pipeline, is_new = self._creator.create()
-            return self._created(pipeline, Action.CREATED if is_new else Action.ADOPTED)
-        except ArroyoQueryError as err:
-            raise self._refusal(err) from err
+            self._creator.owned.check_other_namespaces(self._namespace)
+        created = self._creator.create(finds_first=True)
+        return created if created.action is Action.CREATED else self._take(created.pipeline)
 
     def find_created(self, client: ArroyoClient) -> Pipeline | None:
         """Return the pipeline that a request of this submit created; None if there is none yet.
@@ -213,56 +131,6 @@ class Submission:
                 if label is not None and label.request_id in self._creator.request_ids:
                     return pipeline
         return None
-
-    @property
-    def _is_retry(self) -> bool:
-        return self._label.try_number > 1
-
-    def _find_late(self) -> Pipeline | None:
-        # The create of an earlier try may still be in progress.
-        seconds = SETTLE_SECONDS if self._is_retry else 0.0
-        found: Pipeline | None = self._existing.retry_until(self._owned.find_one, seconds)
-        return found
-
-    def _created(self, pipeline: Pipeline, action: Action) -> Submitted:
-        if any(name.startswith(TAG_PREFIX) for name in pipeline.tags):
-            # The server has PUT, which creates no duplicates.
-            return Submitted(pipeline=pipeline, action=action)
-        late = 0.0
-        if self._is_retry:
-            # An earlier try that was killed gave its create up before this one began.
-            allowed = min(create_seconds(self._client, self._spec.udfs), _KILLED_CREATE_SECONDS)
-            late = max(0.0, self._began + allowed - self._monotonic())
-        return Submitted(pipeline=pipeline, action=action, late_seconds=late)
-
-    def _refusal(self, error: ArroyoQueryError) -> ArroyoError:
-        """Return the error for a refused create, with the messages of a validation of the user's SQL alone.
-
-        A create reports fewer positions, and on 0.15 they are shifted by the line of our label.
-        """
-        if not error.status:
-            # It also closes the connection on a validation of this SQL.
-            return error
-        client = self._client.with_limits(max_elapsed_seconds=10.0)
-        try:
-            validation = client.validate_query(self._spec.query, udfs=self._spec.udfs)
-        except ArroyoError:
-            # The refusal is known; missing positions are no reason to fail differently.
-            validation = QueryValidation(graph=None, errors=error.diagnostics)
-        if validation.is_valid:
-            return ArroyoApiError(
-                f"Pipeline {shorten(self._spec.name, 80)!r} was not created, although Arroyo accepts its SQL. "
-                f"{error.method} {error.path} got: {shorten(error.server_message)}\n"
-                "Check Arroyo's log, and any gateway in between.",
-                status=error.status,
-                server_message=error.server_message,
-                method=error.method,
-                path=error.path,
-            )
-        found = validation.errors
-        if found is error.diagnostics:
-            found = tuple(moved_up(one, self._creator.lines_above) for one in found)
-        return refused(error, self._spec.query, found)
 
     # -- an existing pipeline ----------------------------------------------------------------------------------
 
@@ -289,7 +157,7 @@ class Submission:
         if differences:
             return self._replace_if_down(pipeline, job, differences)
         action, before = self._adopt(pipeline, job)
-        self._log.info("%s, created by an earlier try: %s", state, shorten(pipeline.name, 80))
+        self._client.log.info("%s, created by an earlier try: %s", state, shorten(pipeline.name, 80))
         return Submitted(pipeline=pipeline, action=action, before=before)
 
     def _adopt(self, pipeline: Pipeline, job: Job | None) -> tuple[Action, Job | None]:
@@ -299,7 +167,7 @@ class Submission:
         for difference in (*comparison.settings, *comparison.labels):
             is_changed = is_applied and difference in comparison.settings
             what = "changed" if is_changed else "not changed; on_existing='replace' would"
-            self._log.warning(
+            self._client.log.warning(
                 "%s of an earlier try: %s", shorten(pipeline.name, 80), f"{difference} ({what})"
             )
         return Action.ADOPTED if action is Action.UPDATED else action, before
@@ -310,7 +178,7 @@ class Submission:
         listed = "\n".join(str(one) for one in differences)
         job = self._existing.wait_while_going_down(pipeline.id, job)
         if job is None or is_down(job):
-            self._log.warning(
+            self._client.log.warning(
                 "Pipeline %s of an earlier try (id %s) is %s and differs from what is wanted now:\n%s",
                 shorten(pipeline.name, 80),
                 pipeline.id,
@@ -328,14 +196,14 @@ class Submission:
         )
 
     def _replace(self, pipeline: Pipeline, *, may_stop: bool = True) -> Submitted:
-        self._log.warning(
+        self._client.log.warning(
             "Replacing pipeline %s of an earlier try (id %s); its state is lost",
             shorten(pipeline.name, 80),
             pipeline.id,
         )
         self._existing.remove(pipeline.id, may_stop=may_stop)
         self.adopted = None
-        created, is_new = self._creator.create()
-        if is_new:
-            return self._created(created, Action.REPLACED)
+        created = self._creator.create()
+        if created.action is Action.CREATED:
+            return replace(created, action=Action.REPLACED)
         raise ArroyoError(f"Pipeline {pipeline.id!r} was deleted and exists again: another try is running.")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.secret_names import is_secret_name
 from airflow_provider_arroyo.client.sql_diffs import redacted_diff
-from airflow_provider_arroyo.client.sql_secrets import find_secrets, redact_echo, redact_sql
+from airflow_provider_arroyo.client.sql_secrets import find_secrets, redact_sql, secret_values
+from airflow_provider_arroyo.client.text_secrets import redact_values
 
 OPTIONS = [
     "'auth.password' = 'hunter2'",
@@ -266,6 +267,10 @@ def test_large_sql_is_no_trouble(piece: str) -> None:
 # -- what a server echoes, and differences -------------------------------------------------------------------------
 
 SQL = "CREATE TABLE t WITH (\n  topic = 'a',\n  password = 'hunter2',\n  type = 'sink'\n)"
+
+
+def redact_echo(text: str, sql: str) -> str:
+    return redact_values(text, secret_values(sql))
 
 
 def test_a_servers_words_are_shown_without_the_secrets_of_the_sql() -> None:

@@ -73,7 +73,8 @@ def _kill(
         running.append(submission)
         return run(submission)
 
-    client = bench.new_client(**{at: kill})
+    hooks: dict[str, Any] = {at: kill}
+    client = bench.new_client(**hooks)
     with patch.object(Submission, "run", noted), pytest.raises(KilledError):
         bench.submit(try_number=ti.try_number, client=client)
     return stopped[0]

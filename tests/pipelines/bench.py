@@ -17,11 +17,11 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoApiError
-from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.create import Submitted
 from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
 from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission, Submitted
+from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.support import ENDLESS, Lines
 
@@ -63,18 +63,28 @@ class Bench:
         self.sandbox = sandbox
         self.version = sandbox.arroyo_version
         self._resources = resources
-        self.client = self.new_client()
         self.log = logging.Logger("tests.pipelines")
         self.lines = Lines()
         self.log.addHandler(self.lines)
+        self.client = self.new_client()
 
-    def new_client(self, before: Hook | None = None, after: Hook | None = None) -> ArroyoClient:
+    def new_client(
+        self,
+        before: Hook | None = None,
+        after: Hook | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> ArroyoClient:
         """Return a client with a connection of its own, and hooks around each HTTP request."""
         session = self._resources.enter_context(HookedSession(before, after))
         settings = ClientSettings(base_url=self.sandbox.url)
         limits = Limits(max_elapsed_seconds=600.0)  # as a task's
         return ArroyoClient(
-            settings, limits=limits, session=session, sleep=self.sandbox.advance, clock=self.now
+            settings,
+            limits=limits,
+            session=session,
+            log=self.log,
+            sleep=sleep or self.sandbox.advance,
+            clock=self.now,
         )
 
     def now(self) -> float:
@@ -89,7 +99,6 @@ class Bench:
         on_existing: str = "adopt",
         pipeline_id: str | None = None,
         client: ArroyoClient | None = None,
-        sleep: Callable[[float], None] | None = None,
         is_namespace_explicit: bool = True,
         derived_namespace: str = "",
     ) -> Submitted:
@@ -105,17 +114,11 @@ class Bench:
                 name=owner.namespace, is_explicit=is_namespace_explicit, derived=derived_namespace
             ),
             on_existing=OnExisting(on_existing),
-            log=self.log,
-            sleep=sleep or self.sandbox.advance,
-            monotonic=self.now,
         )
         submitted = submission.run()
         if submitted.late_seconds is not None:
             made = submitted.pipeline
-            existing = Existing(
-                client or self.client, sleep=sleep or self.sandbox.advance, monotonic=self.now
-            )
-            owned = OwnedPipelines(client or self.client, label, existing, log=self.log)
+            owned = OwnedPipelines(client or self.client, label)
             owned.remove_late(made.id, made.created_at_micros, submitted.late_seconds)
         return submitted
 

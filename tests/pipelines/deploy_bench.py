@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState, Pipeline
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -20,7 +20,6 @@ from airflow_provider_arroyo.pipelines.change import ChangeNotes
 from airflow_provider_arroyo.pipelines.deploy import Deploy
 from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Done, Waiting
-from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.polling.evidence import gather_for_error
@@ -67,13 +66,11 @@ class DeployBench(Bench):
         task: Owner = TASK,
         is_deferred: bool = False,
         client: ArroyoClient | None = None,
-        sleep: Callable[[float], None] | None = None,
         try_number: int = 1,
         namespace: str = "",
         is_explicit: bool = False,
         derived: str = "",
         group: str = "default",
-        adopt_unowned: bool = False,
         at_wait: Callable[[Waiting], object] | None = None,
         notes: Any = None,
         **options: Any,
@@ -110,13 +107,7 @@ class DeployBench(Bench):
             return Deploy(
                 lambda deadline: client.with_limits(max_elapsed_seconds=10.0, deadline=deadline),
                 label,
-                Deployed(
-                    deployment,
-                    where,
-                    adopt_unowned=adopt_unowned,
-                    settles=not given.get("dry_run"),
-                    log=self.log,
-                ),
+                where,
                 DeployOptions(**given),
                 ref=lambda one: PipelineRef(pipeline_id=one.id, name=one.name),
                 known=self.known.append,
@@ -124,8 +115,6 @@ class DeployBench(Bench):
                 notes=ChangeNotes(notes),
                 clock=self.now,
                 log=self.log,
-                sleep=sleep or self.sandbox.advance,
-                monotonic=self.now,
             )
 
         deploy = make()
@@ -175,13 +164,6 @@ class DeployBench(Bench):
         self.sandbox.advance(10)
         return {one.id: self.job(one.id).state for one in self.pipelines()}
 
-    def running_queries(self) -> list[str]:
-        """Return the SQL of every pipeline that runs, or will."""
-        self.sandbox.advance(10)
-        jobs = [(one, self.job(one.id)) for one in self.pipelines()]
-        alive = [one for one, job in jobs if job.state not in TERMINAL_STATES or _comes_up(job.state, job)]
-        return [one.query for one in alive]
-
     def changes_sent(self) -> list[str]:
         """Return method and path, without ids, of the requests that change something, validations left out."""
         sent = []
@@ -194,10 +176,6 @@ class DeployBench(Bench):
             stop = f"={body['stop']}" if "stop" in body else ""
             sent.append(f"{request.method}{tail}{' ' + what if what else ''}{stop}")
         return sent
-
-
-def _comes_up(state: str, job: Any) -> bool:
-    return state == JobState.STOPPED and bool(job.running_desired)
 
 
 open_deploy_bench = partial(DeployBench.open, seconds_per_request=0.02)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import requests
 
+from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.exceptions import ArroyoDeployError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.bench import endpoint
@@ -68,14 +67,8 @@ def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
         late = LateCreate(bench, error=KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             bench.deploy(spec, client=late.client)
-        client = bench.new_client(before=_arrival(bench, late, seconds))
-        done = bench.deploy(
-            spec,
-            client=client,
-            try_number=2,
-            is_deferred=is_deferred,
-            sleep=late.sleep_and_arrive_after(seconds),
-        )
+        client = _client_until_arrival(bench, late, seconds)
+        done = bench.deploy(spec, client=client, try_number=2, is_deferred=is_deferred)
         assert late.pipeline_id
         assert done.pipeline is not None
         assert bench.only_pipeline().id == done.pipeline.pipeline_id
@@ -89,15 +82,9 @@ def test_late_create_of_a_killed_try_during_a_rollback(is_deferred: bool, second
         late = LateCreate(bench, error=KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             bench.deploy(BROKEN, client=late.client)
-        client = bench.new_client(before=_arrival(bench, late, seconds))
+        client = _client_until_arrival(bench, late, seconds)
         with pytest.raises(ArroyoDeployError, match="Rolled back") as caught:
-            bench.deploy(
-                BROKEN,
-                client=client,
-                try_number=2,
-                is_deferred=is_deferred,
-                sleep=late.sleep_and_arrive_after(seconds),
-            )
+            bench.deploy(BROKEN, client=client, try_number=2, is_deferred=is_deferred)
         assert caught.value.was_rolled_back
         assert late.pipeline_id
         assert bench.only_pipeline().id == old.id
@@ -110,28 +97,20 @@ def test_late_create_may_come_in_after_the_deadline_of_the_rollback() -> None:
         with pytest.raises(KeyboardInterrupt):
             bench.deploy(BROKEN, client=late.client)
         began = bench.now()
-        client = bench.new_client(before=_arrival(bench, late, 9.5))
+        client = _client_until_arrival(bench, late, 9.5)
         with pytest.raises(ArroyoDeployError, match="Rolled back"):
-            bench.deploy(
-                BROKEN,
-                client=client,
-                try_number=2,
-                rollback_timeout=timedelta(seconds=5),
-                sleep=late.sleep_and_arrive_after(9.5),
-            )
+            bench.deploy(BROKEN, client=client, try_number=2, rollback_timeout=timedelta(seconds=5))
         assert late.pipeline_id
         assert bench.now() - began > 9.5
         assert bench.only_pipeline().id == old.id
 
 
-def _arrival(
-    bench: DeployBench, late: LateCreate, seconds: float
-) -> Callable[[requests.PreparedRequest], Any]:
-    """Return what lets a lost create take effect before the first request that many seconds from now."""
+def _client_until_arrival(bench: DeployBench, late: LateCreate, seconds: float) -> ArroyoClient:
+    """Return a client before whose first request that many seconds from now, or sleep, a lost create arrives."""
     due = bench.now() + seconds
 
     def arrive(_: requests.PreparedRequest) -> None:
         if not late.pipeline_id and bench.now() >= due:
             late.arrive()
 
-    return arrive
+    return bench.new_client(before=arrive, sleep=late.sleep_and_arrive_after(seconds))

@@ -28,7 +28,6 @@ from airflow_provider_arroyo.pipelines.ownership import (
 )
 
 any_text = st.text(max_size=40)
-non_blank = any_text.filter(lambda text: bool(text.strip()))
 tag_maps = st.dictionaries(any_text, any_text, max_size=3)
 owner_fields = {
     "dag_id": any_text,

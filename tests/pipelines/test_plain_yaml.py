@@ -88,4 +88,4 @@ def test_what_is_wrong_has_its_line(text: str, problem: str, line: int) -> None:
 
 def test_lines_are_kept_down_to_a_depth() -> None:
     assert read_mapping("") == {}
-    assert read_mapping("a:\n  b:\n    c: d", depth=2) == {"a": Item({"b": Item({"c": "d"}, 2)}, 1)}
+    assert read_mapping("a:\n  b:\n    c: d") == {"a": Item({"b": Item({"c": "d"}, 2)}, 1)}

@@ -26,9 +26,7 @@ def named(name: str) -> Any:
 
 def run(bench: DeployBench, keep: Collection[str], **more: Any) -> Pruned:
     given: dict[str, Any] = {"group": "default", "namespace": Namespace(), "max_deletions": 10, **more}
-    return prune(
-        bench.client, keep=keep, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now, **given
-    )
+    return prune(bench.client, keep=keep, **given)
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
@@ -124,7 +122,7 @@ def test_a_pipeline_that_becomes_finishing_is_still_stopped() -> None:
         made = bench.create_externally(replace(SPEC, query=ONE_ENDS))
         bench.change(made.id, "Finishing")
         bench.sandbox.faults.show_state(made.id, "Running", seconds=1)
-        Existing(bench.client, sleep=bench.sandbox.advance, monotonic=bench.now).stop(made.id)
+        Existing(bench.client).stop(made.id)
         assert bench.job(made.id).state == "Finished"
 
 
@@ -154,7 +152,7 @@ def test_a_stop_in_two_steps_has_one_limit() -> None:
                 bench.sandbox.faults.show_state(made.id, "Finishing")
 
         with pytest.raises(ArroyoError, match="has not stopped within 120 s"):
-            Existing(bench.client, sleep=sleep, monotonic=bench.now).stop(made.id)
+            Existing(bench.new_client(sleep=sleep)).stop(made.id)
         assert 120 <= bench.now() - began < 125
 
 
@@ -173,7 +171,7 @@ def test_a_stop_that_is_withdrawn_is_reported_soon(name: str, version: str) -> N
                 bench.sandbox.faults.show_state(made.id, "Running", seconds=30)
 
         with pytest.raises(ArroyoError, match="was asked to run again while this task waited for its stop"):
-            getattr(Existing(bench.client, sleep=sleep, monotonic=bench.now), name)(made.id)
+            getattr(Existing(bench.new_client(sleep=sleep)), name)(made.id)
         assert 5 <= bench.now() - began < 15
         assert [one.id for one in bench.pipelines()] == [made.id]
 

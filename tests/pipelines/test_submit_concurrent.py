@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 import requests
 
+from airflow_provider_arroyo.pipelines.create import Submitted
 from airflow_provider_arroyo.pipelines.existing import Action
-from airflow_provider_arroyo.pipelines.submit import Submitted
 from tests.pipelines.bench import OWNER, Bench, endpoint, open_bench
 
 

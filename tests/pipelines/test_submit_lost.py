@@ -177,7 +177,8 @@ def test_create_that_arrives_before_a_later_request(database: str) -> None:
 def test_create_that_arrives_seconds_later(bench_015: Bench, seconds: float) -> None:
     """It is looked for as long as it may come in, and only then created again."""
     late = LateCreate(bench_015)
-    submitted = bench_015.submit(client=late.client, sleep=late.sleep_and_arrive_after(seconds))
+    late.client.sleep = late.sleep_and_arrive_after(seconds)
+    submitted = bench_015.submit(client=late.client)
     assert late.pipeline_id
     assert bench_015.only_pipeline().id == submitted.pipeline.id
     assert bench_015.sandbox.requests.count("POST", "*/pipelines") == 1
@@ -187,7 +188,8 @@ def test_create_with_udfs_may_arrive_minutes_later(bench_015: Bench) -> None:
     """A gateway gives up on a server that still compiles."""
     spec = replace(SPEC, udfs=(Udf("#[udf]\nfn plus_one(x: i64) -> i64 { x + 1 }"),))
     late = LateCreate(bench_015)
-    submitted = bench_015.submit(spec, client=late.client, sleep=late.sleep_and_arrive_after(200))
+    late.client.sleep = late.sleep_and_arrive_after(200)
+    submitted = bench_015.submit(spec, client=late.client)
     assert bench_015.only_pipeline().id == submitted.pipeline.id == late.pipeline_id
 
 
@@ -198,7 +200,8 @@ def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
     late = LateCreate(bench_015, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         bench_015.submit(client=late.client)
-    submitted = bench_015.submit(try_number=2, sleep=late.sleep_and_arrive_after(seconds))
+    client = bench_015.new_client(sleep=late.sleep_and_arrive_after(seconds))
+    submitted = bench_015.submit(try_number=2, client=client)
     assert late.pipeline_id
     assert submitted.action is Action.CREATED
     assert bench_015.only_pipeline().id == submitted.pipeline.id
@@ -219,7 +222,8 @@ def test_gateway_that_sends_the_create_twice(bench_015: Bench, try_number: int) 
 
 def test_gateway_that_sends_the_create_twice_and_loses_both_responses(bench_015: Bench) -> None:
     late = LateCreate(bench_015)
-    submitted = bench_015.submit(client=late.client, sleep=late.sleep_and_arrive_after(1))
+    late.client.sleep = late.sleep_and_arrive_after(1)
+    submitted = bench_015.submit(client=late.client)
     late.arrive()
     assert bench_015.submit(try_number=2).pipeline.id == submitted.pipeline.id
     assert bench_015.only_pipeline().id == submitted.pipeline.id
@@ -229,7 +233,8 @@ def test_create_of_a_killed_try_that_arrives_while_the_next_one_searches(bench_0
     late = LateCreate(bench_015, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         bench_015.submit(client=late.client)
-    submitted = bench_015.submit(try_number=2, sleep=late.sleep_and_arrive_after(1.5))
+    client = bench_015.new_client(sleep=late.sleep_and_arrive_after(1.5))
+    submitted = bench_015.submit(try_number=2, client=client)
     assert (submitted.pipeline.id, submitted.action) == (late.pipeline_id, Action.ADOPTED)
     assert bench_015.only_pipeline().id == late.pipeline_id
     assert bench_015.sandbox.requests.count("POST", "*/pipelines") == 1
