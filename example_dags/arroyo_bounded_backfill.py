@@ -1,6 +1,7 @@
 """Run a pipeline with a bounded source, and wait until it has processed all rows.
 
-It needs a connection `arroyo_default` of type Arroyo. The SQL is a template: the param `rows` is the number of rows.
+It needs a connection `arroyo_default` of type Arroyo. The SQL is a template: the param `rows` is the number
+of rows.
 """
 
 from datetime import timedelta

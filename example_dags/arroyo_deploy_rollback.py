@@ -1,7 +1,8 @@
 """Deploy a second version that does not come up, and check that the first one runs again.
 
-It needs a connection `arroyo_default` of type Arroyo. The task `second` fails, as intended: it deletes the pipeline
-that it deployed, and resumes the old one from its last checkpoint. Its log says what it did, and why.
+It needs a connection `arroyo_default` of type Arroyo. The task `second` fails, as intended: it deletes the
+pipeline that it deployed, and resumes the old one from its last checkpoint. Its log says what it did, and
+why.
 """
 
 from datetime import timedelta

@@ -1,7 +1,7 @@
 """Stop a pipeline for maintenance of its sources or sinks, then resume it where it stopped.
 
-It needs a connection `arroyo_default` of type Arroyo. This DAG deploys the pipeline itself, to make the example
-complete. In practice, another DAG does that.
+It needs a connection `arroyo_default` of type Arroyo. This DAG deploys the pipeline itself, to make the
+example complete. In practice, another DAG does that.
 """
 
 from datetime import timedelta
@@ -38,7 +38,8 @@ with DAG(
     def maintain() -> str:
         return "the broker is upgraded here"
 
-    # Resumes a stopped pipeline, or restarts a failed one. Succeeds once the new run has finished a checkpoint.
+    # Resumes a stopped pipeline, or restarts a failed one. Succeeds once the new run has finished a
+    # checkpoint.
     resume = ArroyoRestartPipelineOperator(
         task_id="resume", pipeline_name="orders_under_maintenance", until_checkpoint=True
     )

@@ -1,7 +1,7 @@
 """When a pipeline dies, diagnose it, restart it at most three times an hour, and send an alert.
 
-No task waits for the pipeline. An asset watcher polls it in the triggerer, and starts this DAG when the pipeline
-`orders_kept_alive` fails, or restarts by itself more than five times in ten minutes.
+No task waits for the pipeline. An asset watcher polls it in the triggerer, and starts this DAG when the
+pipeline `orders_kept_alive` fails, or restarts by itself more than five times in ten minutes.
 """
 
 import logging

@@ -1,7 +1,8 @@
 """Scale a pipeline up for the busy hours, and down again.
 
-A deploy applies a new parallelism in one request: Arroyo takes a checkpoint, restarts the pipeline with more or fewer
-subtasks, and continues where it stopped. In your own DAGs, use two schedules for the two tasks.
+A deploy applies a new parallelism in one request: Arroyo takes a checkpoint, restarts the pipeline with
+more or fewer subtasks, and continues where it stopped. In your own DAGs, use two schedules for the two
+tasks.
 """
 
 from datetime import timedelta

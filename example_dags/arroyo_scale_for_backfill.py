@@ -1,6 +1,7 @@
 """Raise the parallelism of a pipeline while it catches up, and lower it afterwards.
 
-It needs a connection `arroyo_default` of type Arroyo. A new parallelism begins a new run, from a checkpoint.
+It needs a connection `arroyo_default` of type Arroyo. A new parallelism begins a new run, from a
+checkpoint.
 """
 
 from datetime import timedelta
@@ -32,7 +33,8 @@ with DAG(
     scale_up = ArroyoUpdatePipelineOperator(
         task_id="scale_up", pipeline_name=NAME, parallelism=2, until_checkpoint=True
     )
-    # While the pipeline catches up, its sources are faster than the operators behind them, so there is backpressure.
+    # While the pipeline catches up, its sources are faster than the operators behind them, so there is
+    # backpressure.
     catch_up = ArroyoMetricSensor(
         task_id="catch_up",
         pipeline_name=NAME,

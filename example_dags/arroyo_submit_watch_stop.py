@@ -1,7 +1,7 @@
 """Start a streaming pipeline, check that it keeps running, and stop it with a final checkpoint.
 
-It needs a connection `arroyo_default` of type Arroyo. To let the tasks wait in the triggerer instead of a worker, set
-`deferrable=True`, or `AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=True` for all tasks.
+It needs a connection `arroyo_default` of type Arroyo. To let the tasks wait in the triggerer instead of a
+worker, set `deferrable=True`, or `AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=True` for all tasks.
 """
 
 from datetime import timedelta
@@ -18,7 +18,8 @@ with DAG(
     tags=["arroyo", "example"],
     doc_md=__doc__,
 ):
-    # Succeeds once the pipeline has been Running for two seconds. The pipeline keeps running after the task.
+    # Succeeds once the pipeline has been Running for two seconds. The pipeline keeps running after the
+    # task.
     submit = ArroyoSubmitPipelineOperator(
         task_id="submit",
         pipeline_name="orders_per_minute",

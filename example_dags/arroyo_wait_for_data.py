@@ -1,8 +1,8 @@
 """Process what a pipeline wrote for a data interval, once it has written all of it.
 
-A finished checkpoint that began after the end of the interval covers everything that the pipeline had read by then.
-It needs a connection `arroyo_default` of type Arroyo. This DAG deploys the pipeline itself, to make the example
-complete. In practice, another DAG does that.
+A finished checkpoint that began after the end of the interval covers everything that the pipeline had read
+by then. It needs a connection `arroyo_default` of type Arroyo. This DAG deploys the pipeline itself, to
+make the example complete. In practice, another DAG does that.
 """
 
 from datetime import timedelta

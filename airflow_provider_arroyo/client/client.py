@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -47,17 +48,21 @@ _ARROYOS_OWN = (ArroyoNotFoundError, ArroyoConflictError, ArroyoQueryError)
 
 
 def _method(make: Callable[P, Request[T]]) -> Callable[Concatenate[ArroyoClient, P], T]:
-    """Return a method that sends the request made by a function."""
+    """Return a method that sends the request made by a function, with a signature for help() and the docs."""
 
     @wraps(make)
     def method(client: ArroyoClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return client.send(make(*args, **kwargs)).value
 
+    made = inspect.signature(make)
+    taken = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *made.parameters.values()]
+    value = str(made.return_annotation).removeprefix("Request[").removesuffix("]")
+    vars(method)["__signature__"] = made.replace(parameters=taken, return_annotation=value)
     return method
 
 
 class ArroyoClient:
-    """Sends requests to one Arroyo API on one pooled session. ``endpoints`` and ``catalog`` list its methods.
+    """Sends requests to one Arroyo API on one pooled session: a method for every endpoint.
 
     A method raises an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`. A request that fails temporarily is
     repeated, if that is safe, for as long as the limits allow: with a warning for the first retry, and one line when

@@ -141,7 +141,7 @@ def put_pipeline(pipeline_id: str, **pipeline: Any) -> Request[Pipeline]:
 
 
 def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False) -> Request[Pipeline]:
-    """Run SQL for at most a minute, to read its rows with :func:`output`.
+    """Run SQL for at most a minute, to read its rows with ``ArroyoClient.stream_output``.
 
     :param query: the SQL.
     :param udfs: UDFs that it uses, default none.

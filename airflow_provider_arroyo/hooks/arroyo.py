@@ -183,7 +183,7 @@ class ArroyoHook(BaseHook):
         The client's methods block, so call them in threads.
 
         :param server: the server that the connection must lead to; default: any.
-        :raises ArroyoSettingsError: as :attr:`client` does, and where the connection leads to another server.
+        :raises ArroyoSettingsError: see :attr:`client`; also if the connection leads to another server.
         """
         from airflow_provider_arroyo.client.client import ArroyoClient
 
@@ -201,7 +201,7 @@ class ArroyoHook(BaseHook):
         """Check that the connection leads to the same server as before.
 
         :param settings: where it leads now.
-        :param server: what its settings called the server that it led to; empty for any.
+        :param server: ``server`` of the earlier settings; empty for any.
         :raises ArroyoSettingsError: if it leads to another server.
         """
         if server:

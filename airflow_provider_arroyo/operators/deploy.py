@@ -42,7 +42,7 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
     server has, logs a plan, and does only what is needed. A pipeline belongs to its ``group`` and name, not to a task
     or DAG run; all tries, clears and runs work with the same one.
 
-    - No such pipeline: ``created``. A running match: ``unchanged``, after two requests.
+    - No such pipeline: ``created``. A match that runs or has finished: ``unchanged``.
     - A different ``parallelism``, ``checkpoint_interval``, ``env_vars`` or ``scheduler_config``: ``updated``, in one
       request that keeps the state.
     - A stopped match: ``resumed``. A failed match: ``restarted``.

@@ -92,9 +92,9 @@ class Clock:
 class RealClock(Clock):
     """The computer's clock, or one that runs faster or slower.
 
-    :param speed: seconds of the sandbox in one real second; above 0, at most 1,000,000.
-    :param start_seconds: its first time, in seconds since the epoch; None (default): now.
-    :raises ValueError: if ``speed`` is not.
+    :param speed: seconds of the sandbox per real second, more than 0 and at most 1,000,000; default 1.
+    :param start_seconds: the time at which it starts, seconds since the epoch; default None: now.
+    :raises ValueError: if ``speed`` is out of range.
     """
 
     def __init__(self, *, speed: float = 1.0, start_seconds: float | None = None) -> None:
@@ -104,12 +104,12 @@ class RealClock(Clock):
 
 
 class ManualClock(Clock):
-    """A clock that stands still until it is advanced: tests of minutes take milliseconds, and nothing sleeps.
+    """A clock that stands still until it is advanced, so that a test of minutes takes milliseconds.
 
-    :param start_seconds: its first time, in seconds since the epoch; None (default): now.
-    :param seconds_per_request: how far each request to the API advances it, so that time passes for a client
-        that polls. Default 0: it only advances by hand.
-    :raises ValueError: if ``seconds_per_request`` is below 0.
+    :param start_seconds: the time that it shows first, seconds since the epoch; default None: now.
+    :param seconds_per_request: by how much each request to the API advances it, so that time passes for a client
+        that polls; default 0: not at all.
+    :raises ValueError: if ``seconds_per_request`` is less than 0.
     """
 
     def __init__(self, *, start_seconds: float | None = None, seconds_per_request: float = 0.0) -> None:

@@ -117,13 +117,13 @@ class ArroyoSandbox:
             store=self.store,
         )
         self.requests = RequestLog(log_size, secrets=[] if api_key is None else [api_key])
-        """The requests to the API; see :class:`request_log.RequestLog`."""
+        """The requests to the API that it received, oldest first, with ``find``, ``count`` and ``clear``."""
         self._http = HttpServer(
             lambda request, connection: app.handle(request, connection),
             tls=server_context(tls_cert, tls_key, tls_client_ca),
         )
         self.faults = Faults(engine=self.engine, server=self._http)
-        """The faults to inject; see :class:`faults.Faults`."""
+        """Injects faults; it has a method for each kind."""
         self._api = Api(self.engine, created=self.faults.job_created)
         about = {"arroyo_version": version, "job_controller": job_controller}
         keys = [] if api_key is None else [api_key, self._token]
@@ -189,13 +189,13 @@ class ArroyoSandbox:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end; the API is below ``/api/v1``."""
+        """Its address, without a slash at the end; the API is below ``/api/v1``."""
         host = f"[{self._http.host}]" if ":" in self._http.host else self._http.host
         return f"{self._scheme}://{host}:{self._http.port}"
 
     @property
     def page_url(self) -> str:
-        """Where its page is; with an API key, the address holds a token that opens it."""
+        """The address of its page; with an API key, it contains a token that opens the page."""
         return f"{self.url}/" if self.api_key is None else f"{self.url}/?token={self._token}"
 
     @property
@@ -211,7 +211,7 @@ class ArroyoSandbox:
     def airflow_connection_uri(self, **extra: Any) -> str:
         """Return this sandbox as an Airflow connection, for ``AIRFLOW_CONN_ARROYO_DEFAULT``.
 
-        :param extra: extras of the connection, such as ``ca_cert`` or ``timeout``.
+        :param extra: extras of the connection, such as ``ca_cert`` or ``read_timeout``.
         """
         host = quote(self._http.host, safe="")
         password = f":{quote(self.api_key, safe='')}@" if self.api_key else ""
@@ -221,7 +221,7 @@ class ArroyoSandbox:
     def advance(self, seconds: float) -> None:
         """Advance the clock, a real one too, and do everything that is due by then.
 
-        :param seconds: how far; not below 0.
+        :param seconds: by how much, 0 or more.
         """
         self.clock.advance(seconds)
         with self.store.lock:

@@ -16,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 from airflow_provider_arroyo.monitoring import diagnosis
+from airflow_provider_arroyo.monitoring.diagnosis import Kind
 from airflow_provider_arroyo.pipelines.file_settings import SETTINGS
 from airflow_provider_arroyo.sandbox import fault_types
 
@@ -92,12 +93,37 @@ def faults() -> str:
     )
 
 
+MEANINGS = {
+    Kind.HEALTHY: "running, with a recent checkpoint",
+    Kind.STARTING: "about to run, or without its first checkpoint yet",
+    Kind.STOPPING: "asked to stop",
+    Kind.STOPPED: "stopped, without a checkpoint",
+    Kind.PAUSED: "stopped, with a checkpoint to continue from",
+    Kind.FINISHING: "running, but some of its sources have ended",
+    Kind.FINISHED: "finished",
+    Kind.NO_JOB: "without a job",
+    Kind.SQL_REFUSED: "refused by Arroyo's planner",
+    Kind.NO_CONTROLLER: "`Created` for more than 30 s",
+    Kind.NOT_SCHEDULED: "a minute old, and has never run",
+    Kind.BROKER_UNREACHABLE: "without its Kafka broker, by its errors",
+    Kind.FILE_MISSING: "without a file, by its errors",
+    Kind.RECOVERING: "recovering from a failure",
+    Kind.FLAPPING: "restarting again and again",
+    Kind.NO_CHECKPOINT: "running, but for five checkpoint intervals, at least a minute, no checkpoint has finished",
+    Kind.LAGGING: "running, with backpressure of 80 % or more",
+    Kind.FAILED: "failed, for another reason",
+    Kind.UNKNOWN: "unclear, since not everything can be read",
+}
+
+
 def diagnoses() -> str:
-    """Return the kinds of diagnosis, and what each advises."""
-    advice = diagnosis._ADVICE
+    """Return the kinds of diagnosis, and what each means and advises.
+
+    :raises KeyError: if a kind has no meaning here.
+    """
     return table(
-        ["kind", "advice"],
-        ([f"`{kind.value}`", advice[kind] or "none"] for kind in diagnosis.Kind),
+        ["kind", "the pipeline is", "advice"],
+        ([f"`{kind.value}`", MEANINGS[kind], diagnosis._ADVICE[kind]] for kind in Kind),
     )
 
 

@@ -114,13 +114,16 @@ def add_what_airflow_does(
 def drop_return_type(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
-    """Leave out what a constructor returns: its ``:returns:`` is about a task. Shorten durations."""
+    """Leave out what a constructor returns: its ``:returns:`` is about a task. Shorten defaults."""
     if what != "class" or signature is None:
         return None
     document = getattr(app.env, "current_document", None)
     hints = getattr(document, "autodoc_annotations", None) or app.env.temp_data.get("annotations", {})
     hints.get(name, {}).pop("return", None)
-    return re.sub(r"datetime\.timedelta\((?:seconds=(\d+))?\)", _as_written, signature), returns
+    # Defaults, as they are written in the source.
+    signature = re.sub(r"datetime\.timedelta\((?:(?:seconds=)?(\d+))?\)", _as_written, signature)
+    signature = re.sub(r"<built-in function (\w+)>", r"time.\1", signature).replace("<factory>", "...")
+    return signature, returns
 
 
 def _as_written(found: re.Match[str]) -> str:

@@ -131,7 +131,7 @@ def steps() -> str:
 
     def length(row: Transition) -> str:
         if row.stays is None:
-            return "until something else happens"
+            return "open-ended"
         least, most = row.stays
         return f"{least} to {most} ms" if most < 1000 else f"{least / 1000:.3g} to {most / 1000:.3g} s"
 

@@ -87,6 +87,7 @@ def test_the_messages_that_are_explained_are_the_packages_own() -> None:
 
 
 DIRECTIVES = {
+    "{include}",
     "{public}",
     "{generated}",
     "{help}",

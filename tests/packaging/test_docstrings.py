@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import airflow_provider_arroyo
+from airflow_provider_arroyo.client.client import ArroyoClient
 
 PACKAGE = airflow_provider_arroyo.__name__
 
@@ -68,6 +69,11 @@ def test_the_classes_are_found() -> None:
     names = {cls.__name__ for cls in CLASSES}
     assert {"ArroyoHook", "ArroyoClient", "ArroyoSubmitPipelineOperator", "ArroyoPipelineSensor"} <= names
     assert {"ArroyoPipelineTrigger", "PipelineWait", "WaitPlan", "SharedPoller"} <= names
+
+
+def test_the_methods_of_the_client_show_what_they_take_and_return() -> None:
+    shown = inspect.signature(ArroyoClient.get_pipeline)
+    assert (list(shown.parameters), shown.return_annotation) == (["self", "pipeline_id"], "Pipeline")
 
 
 @pytest.mark.parametrize(
