@@ -68,9 +68,12 @@ describe("a part that was never read", () => {
   };
 
   test.each(Object.entries(words))("%s is not called empty", async (part, empty) => {
-    live_ = live({ details: details({ unread: { [part]: "Arroyo responded 500." } }) });
+    const missing = ["Some: Arroyo responded 500.", "Other: Arroyo responded 404."];
+    live_ = live({ missing, details: details({ unread: { [part]: "Arroyo responded 500." } }) });
     const text = await show(2);
+    expect(text.split("Arroyo responded 500.")).toHaveLength(2);
     expect(text).toContain("Could not be read: Arroyo responded 500.");
+    expect(root.querySelector(".notice.warning")?.textContent).toBe("Could not be read: Other: Arroyo responded 404.");
     expect(text).not.toContain(empty);
     live_ = live({ details: details({ unread: { [part]: "" } }) });
     expect(await show(3)).toContain("Loading…");

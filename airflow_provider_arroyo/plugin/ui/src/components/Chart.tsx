@@ -32,6 +32,7 @@ export function Chart({ title, isWide = false, tools, isTable, onTable, table, c
           <button
             type="button"
             class="small"
+            aria-label={`${title} as a table`}
             aria-pressed={showsTable}
             onClick={() => (onTable ?? setOwn)(!showsTable)}
           >

@@ -59,12 +59,15 @@ interface Props {
 
 /** The current state, the problem if there is one, and facts about the pipeline. */
 export function PipelineNow({ id, row, live, definition, isGone }: Props) {
+  // What was never read says so in its own place.
+  const unread = Object.values(live.details?.unread ?? {}).filter(Boolean);
+  const outdated = live.missing.filter((one) => !unread.some((reason) => one.endsWith(reason)));
   return (
     <>
       {live.sentence && !isGone && (row !== null || live.error === null) && <p class="sentence">{live.sentence}</p>}
       {live.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
       {row?.failure && !live.diagnosis && <Notice kind="error" text={row.failure.text} />}
-      {live.missing.length > 0 && <Notice kind="warning" text={`Could not be read: ${live.missing.join(" ")}`} />}
+      {outdated.length > 0 && <Notice kind="warning" text={`Could not be read: ${outdated.join(" ")}`} />}
       {row && <Facts id={id} row={row} definition={definition} status={live} />}
     </>
   );
