@@ -35,8 +35,8 @@ class Waiters:
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._design.open(self._setup["url"])
         self._idle_megabytes = resident_megabytes(os.getpid())
+        await self._design.open(self._setup["url"])
         self._tasks = [asyncio.create_task(self._wait(name)) for name in self._setup["pipelines"]]
 
     async def _wait(self, name: str) -> None:
