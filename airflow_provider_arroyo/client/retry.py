@@ -210,9 +210,9 @@ class Tries:
     def final_error(self, error: ArroyoError) -> ArroyoError:
         """Return the error to raise after the last try: the last error, or one that says how long they lasted."""
         elapsed = self._clock() - self._began
-        allowed = self._may_repeat_until - self._began
+        allowed = self._repeat_until(error) - self._began
         was_tried_once = not self._has_warned and (
-            allowed <= _MIN_TRY_SECONDS or elapsed < allowed - _MIN_TRY_SECONDS
+            allowed <= _MIN_TRY_SECONDS or elapsed < allowed - _MIN_TRY_SECONDS - _FIRST_WAIT_SECONDS
         )
         if was_tried_once or not self.is_retryable(error):
             return error

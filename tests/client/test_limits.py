@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 import requests.adapters
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client import catalog
@@ -169,6 +169,7 @@ def scripted(
 
 
 @settings(max_examples=50)
+@example(seconds=[6.0], max_elapsed=6.0, read_timeout=0.875)  # one try, which ends when none may follow
 @given(
     seconds=st.lists(st.floats(0, 60), min_size=1, max_size=20),
     max_elapsed=st.floats(6, 700),

@@ -279,8 +279,10 @@ def test_each_change_and_each_failed_try_is_logged_exactly_once(plan: WaitPlan, 
     lines = [message.text for message in done.messages]
     heartbeats = len([line for line in lines if "; waiting for " in line])
     assert len([line for line in lines if line.startswith("Poll failed, retry ")]) == retries
-    assert len([line for line in lines if line.startswith("Arroyo unreachable for ")]) == outages
-    assert len([line for line in lines if line.startswith("Arroyo reachable again after ")]) == recoveries
+    begins = ("Arroyo unreachable for ", "Arroyo responds, but every poll has failed for ")
+    assert len([line for line in lines if line.startswith(begins)]) == outages
+    ends = ("Arroyo reachable again after ", "Polls succeed again after ")
+    assert len([line for line in lines if line.startswith(ends)]) == recoveries
     assert len(lines) - heartbeats - retries - outages - recoveries == changes
 
 
