@@ -1,4 +1,4 @@
-"""Which changes of a pipeline are events, by whole histories, and what each event contains."""
+"""Which changes of a pipeline are events, in whole histories, and what each event contains."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ENDS = EventRule(states=frozenset({"Failed", "Stopped", "Finished"}))
 FLAPPING = EventRule(states=frozenset(), max_restarts=2, restart_window=timedelta(seconds=60))
 
 Seen = list[tuple[Any, ...]]
-"""What is seen of a job, a second apart: state, run, and the job's id where it is another one."""
+"""Polls of a job, a second apart: state, run, and the job's id if it is another job."""
 
 
-def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
-    """Return the ids of the events of a history; ``None`` in it is a restart of the triggerer."""
+def events_of(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
+    """Return the ids of a history's events; ``None`` in the history is a restart of the triggerer."""
     memory, ids = EventMemory(), []
     for number, one in enumerate(seen):
         if one == (None,):
@@ -47,7 +47,7 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         # It failed before the watch began.
         (FAILED, [("Failed", 4)], ["job_1/4/Failed"]),
         (FAILED, [("Failed", 4), (None,), ("Failed", 4)], ["job_1/4/Failed"]),
-        # It failed twice while nothing watched it.
+        # It failed twice while it was not watched.
         (FAILED, [("Failed", 4), (None,), ("Failed", 5)], ["job_1/4/Failed", "job_1/5/Failed"]),
         # A run that fails before it is scheduled keeps its number.
         (FAILED, [("Failed", 1), ("Compiling", 1), ("Failed", 1)], ["job_1/1/Failed"] * 2),
@@ -60,7 +60,7 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         (FLAPPING, [("Running", run) for run in range(1, 5)], ["job_1/4/Restarts"]),
         # Runs between two polls count. After the event, the count starts again from zero.
         (FLAPPING, [("Running", 1), ("Running", 4), ("Running", 6)], ["job_1/4/Restarts"]),
-        # Its id is that of the run that was one too many, however it is polled.
+        # Its id is that of the first run beyond the limit, however it is polled.
         (FLAPPING, [("Running", 1), ("Running", 6)], ["job_1/4/Restarts"]),
         (FLAPPING, [("Running", 1), ("Running", 9)], ["job_1/7/Restarts"]),
         (
@@ -69,12 +69,12 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
             ["job_1/4/Restarts", "job_1/7/Restarts"],
         ),
         (FLAPPING, [("Running", 1), ("Running", 3), (None,), ("Running", 4)], ["job_1/4/Restarts"]),
-        # The runs before the watch are not counted, nor is the first one.
+        # Neither the runs before the watch nor the first run are counted.
         (FLAPPING, [("Running", 9), ("Running", 10)], []),
         (FLAPPING, [("Created", 0), ("Running", 1), ("Running", 3)], []),
-        # A server whose numbers leap.
+        # A server whose run numbers skip.
         (FLAPPING, [("Running", 1), ("Running", 10**15)], [f"job_1/{10**15 - 1}/Restarts"]),
-        # As real servers show a request: the number rises after the state has changed once more.
+        # On real servers, the run number of a request rises only after the state has changed once more.
         (FLAPPING, [(state, run) for run in range(1, 9) for state in ("Restarting", "Scheduling")], []),
         # A requested run does not count as a restart.
         *(
@@ -90,17 +90,17 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
     ],
 )
 def test_a_history_has_these_events(rule: EventRule, seen: Seen, expected: list[str]) -> None:
-    assert told(rule, seen) == expected
+    assert events_of(rule, seen) == expected
 
 
 def test_only_restarts_within_the_window_count() -> None:
     seen: Seen = [("Running", run) for run in range(1, 9)]
-    assert told(FLAPPING, seen, seconds=31) == []
-    assert told(FLAPPING, seen, seconds=29) == ["job_1/4/Restarts", "job_1/7/Restarts"]
+    assert events_of(FLAPPING, seen, seconds=31) == []
+    assert events_of(FLAPPING, seen, seconds=29) == ["job_1/4/Restarts", "job_1/7/Restarts"]
 
 
 def test_a_restarted_triggerer_reports_the_same_run_again() -> None:
-    """What it kept is some seconds old, and the event that followed is in Airflow already."""
+    """Its stored progress is some seconds old, and Airflow already has the event that followed."""
     kept, reported = EventMemory(), []
     for run in (1, 2, 3):
         kept, _ = kept.take(FLAPPING, job("Running", run), T0 + run)
@@ -121,7 +121,7 @@ def test_restarts_while_no_triggerer_ran_are_spread_over_that_time() -> None:
         memory, events = kept.take(FLAPPING, job("Running", 5), T0 + after)
         assert len(events) == count
         assert memory.kept_at is None
-    # So are those during an outage of the API.
+    # So are restarts during an outage of the API.
     assert seen.take(FLAPPING, job("Running", 5), T0 + 3600, unseen_since=T0)[1] == ()
     assert len(seen.take(FLAPPING, job("Running", 5), T0 + 3600)[1]) == 1
 
@@ -135,7 +135,7 @@ def test_restarts_while_no_triggerer_ran_are_spread_over_that_time() -> None:
         {"run": {"job_id": "j", "run_id": "x"}},
     ],
 )
-def test_a_damaged_memory_is_not_read(damage: dict[str, Any]) -> None:
+def test_damaged_progress_is_refused(damage: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="field "):
         EventMemory.from_dict({**EventMemory().to_dict(), **damage})
 
@@ -148,12 +148,12 @@ def test_a_damaged_memory_is_not_read(damage: dict[str, Any]) -> None:
         ({"states": frozenset(), "max_checkpoint_age": timedelta(0)}, "max_checkpoint_age must be"),
     ],
 )
-def test_a_rule_that_means_nothing_is_refused(arguments: dict[str, Any], words: str) -> None:
+def test_an_invalid_rule_is_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         EventRule(**arguments)
 
 
-def test_an_event_says_what_happened_without_secrets() -> None:
+def test_an_event_contains_the_reason_without_secrets() -> None:
     said = "cannot reach kafka://user:hunter2@broker:9092"
     failure = FailureReason.from_api({"error": said, "domain": "external"})
     failed = Job(
@@ -206,21 +206,21 @@ def ids(one: EventWatch) -> list[str]:
     return [payload["event_id"] for payload in one.take_events()]
 
 
-def test_a_watch_goes_on_after_each_event() -> None:
+def test_a_watch_continues_after_each_event() -> None:
     one = watch()
     assert not one.observe(job("Running"), T0 + 1).is_over
     assert one.observe(job("Failed"), T0 + 2).is_over
     assert one.has_events
     assert ids(one) == ["job_1/1/Failed"]
     assert not one.observe(job("Failed"), T0 + 3).is_over
-    # An old response, as from a replica that lags behind.
+    # An old response, as from a lagging replica.
     assert not one.observe(job("Running", 2), T0 + 4).is_over
     assert not one.observe(job("Failed", 1), T0 + 5).is_over
     assert one.observe(job("Failed", 2), T0 + 6).outcome is Outcome.REACHED
     assert ids(one) == ["job_1/2/Failed"]
 
 
-def test_an_outage_of_days_ends_no_watch_and_is_warned_of_once() -> None:
+def test_an_outage_of_days_ends_no_watch_and_is_one_warning() -> None:
     one = watch()
     for number in range(3):
         one.observe_error(REFUSED, T0 + number)
@@ -236,7 +236,7 @@ def test_an_outage_of_days_ends_no_watch_and_is_warned_of_once() -> None:
     assert logged(one)[0].startswith("Arroyo reachable again")
 
 
-def test_a_refused_key_ends_the_stretch_and_says_why() -> None:
+def test_a_refused_key_ends_the_watch_with_its_error() -> None:
     one = watch()
     refused = api_error(401, ArroyoAuthError)
     assert one.observe_error(refused, T0 + 1).error is refused
@@ -244,7 +244,7 @@ def test_a_refused_key_ends_the_stretch_and_says_why() -> None:
     assert not one.observe(job("Running"), T0 + 2).is_over
 
 
-def test_a_pipeline_that_was_deleted_may_come_again_with_its_id() -> None:
+def test_a_deleted_pipeline_may_be_created_again_with_its_id() -> None:
     one = watch()
     one.observe(job("Failed", 3), T0 + 1)
     assert ids(one) == ["job_1/3/Failed"]
@@ -258,7 +258,7 @@ def test_a_pipeline_that_was_deleted_may_come_again_with_its_id() -> None:
     assert ids(one) == ["job_2/1/Failed"]
 
 
-def test_a_name_is_looked_for_again_once_its_pipeline_is_gone_or_down() -> None:
+def test_a_name_is_resolved_again_once_its_pipeline_is_deleted_or_down() -> None:
     one = watch(PipelineRef(pipeline_id="", name="orders_per_minute"))
     one.found(ORDERS)
     assert "Watching for Failed: orders_per_minute, id pl_1" in logged(one)

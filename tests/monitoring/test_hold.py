@@ -22,12 +22,12 @@ from airflow_provider_arroyo.monitoring.hold import Hold
         # Started again, by another triggerer.
         (106.0, 106.5, 6.5),
         (900.0, 900.1, 0.0),
-        # The worker's clock is an hour ahead: not for an hour.
+        # The worker's clock is an hour ahead, which does not lengthen the hold.
         (-3500.0, -3500.0, 8.0),
         (-3500.0, -3495.0, 3.0),
     ],
 )
-def test_the_rest_of_the_hold(started_at: float, now: float, left: float) -> None:
+def test_the_remaining_time_of_the_hold(started_at: float, now: float, left: float) -> None:
     hold = Hold(deferred_at=100.0, seconds=8.0)
     assert hold.left(started_at=started_at, now=now) == pytest.approx(left)
     assert Hold.from_dict(json.loads(json.dumps(hold.to_dict()))) == hold

@@ -1,4 +1,4 @@
-"""What a wait writes to the log, word for word. For polls that fail see test_failed_polls."""
+"""The log lines of a wait, word for word. For failed polls, see test_failed_polls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.monitoring.support import T0, UNNAMED, job, logged, wait
 ORDERS = PipelineRef(pipeline_id="pl_1", name="orders")
 
 
-def test_each_change_is_one_line_with_the_state_first() -> None:
+def test_each_change_is_one_line_that_begins_with_the_state() -> None:
     sensor = wait("Finished", pipeline=ORDERS)
     sensor.observe(job("Created", 0), T0)
     sensor.observe(job("Scheduling", 1), T0 + 0.44)
@@ -42,10 +42,10 @@ def test_each_change_is_one_line_with_the_state_first() -> None:
         "Stopped → Created after 3 min 8 s: orders (no run yet, new job job_2 instead of job_1)",
         "Created → Failed after 1.0 s: orders (run 1). Reason: no such file",
     ]
-    assert logged(sensor) == [], "each is taken once"
+    assert logged(sensor) == [], "take_messages returned lines twice"
 
 
-def test_a_wait_may_begin_with_a_pipeline_that_is_stopping_or_has_failed() -> None:
+def test_the_first_line_about_a_stopping_or_failed_pipeline() -> None:
     stopping, failed = wait("Finished", pipeline=ORDERS), wait("Running", pipeline=ORDERS)
     stopping.observe(job("Running", 3, desired=False), T0)
     failed.observe(job("Failed", 3, reason="x" * 5000), T0)
@@ -60,13 +60,13 @@ def test_no_secret_that_arroyo_quotes_is_logged() -> None:
     result = failed.observe(job("Failed", 1, reason=said), T0)
     errors = [JobError.from_api({"id": "1", "message": "task failed", "details": said})]
     error = explain(result, ORDERS, errors=errors)
-    told = [*logged(failed), str(error), str(vars(error)), str(result_values(ORDERS, result.job))]
-    for text in told:
+    texts = [*logged(failed), str(error), str(vars(error)), str(result_values(ORDERS, result.job))]
+    for text in texts:
         assert "hunter2" not in text
         assert "cannot connect to postgres://" in text
 
 
-def test_a_heartbeat_says_what_is_waited_for_and_how_long_is_left() -> None:
+def test_a_heartbeat_names_the_goal_and_the_time_left() -> None:
     sensor = wait("Finished", "Stopped", pipeline=ORDERS, heartbeat=300, deadline=T0 + 3600)
     sensor.observe(None, T0)
     sensor.observe(None, T0 + 300)
@@ -81,7 +81,7 @@ def test_a_heartbeat_says_what_is_waited_for_and_how_long_is_left() -> None:
     ]
 
 
-def test_the_id_is_shown_only_where_the_name_is_not_known() -> None:
+def test_the_id_is_shown_only_if_the_name_is_unknown() -> None:
     unnamed, percent = wait(pipeline=UNNAMED), wait(pipeline=PipelineRef(pipeline_id="x", name="100%s done"))
     unnamed.observe(job(), T0)
     percent.observe(job(), T0)
@@ -89,7 +89,7 @@ def test_the_id_is_shown_only_where_the_name_is_not_known() -> None:
     assert logged(percent) == ["Running: 100%s done (run 1)"]
 
 
-def test_messages_reach_a_logger_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_reach_a_logger_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="test_messages"):
         log_messages(logging.getLogger("test_messages"), [Message(logging.WARNING, "P is 100% %s")])
     (record,) = caplog.records
@@ -113,7 +113,7 @@ def test_messages_reach_a_logger_as_they_are(caplog: pytest.LogCaptureFixture) -
         (86400, "24 h"),
     ],
 )
-def test_durations_are_written_as_people_read_them(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 

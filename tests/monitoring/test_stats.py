@@ -1,4 +1,4 @@
-"""What a wait counts and times for Airflow's metrics."""
+"""The counts and times of a wait for Airflow's metrics."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ TIMES: dict[str, tuple[PipelineWait, Seen, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", TIMES)
-def test_times(case: str) -> None:
+def test_the_times_of_a_wait(case: str) -> None:
     one, seen, expected = TIMES[case]
     for after, shown in seen:
         result = one.observe(shown, T0 + after)
@@ -94,7 +94,7 @@ def test_the_first_finished_checkpoint_is_timed() -> None:
     assert result.stats == WaitStats(running_seconds=1.0, checkpoint_seconds=3.0)
 
 
-def test_each_failure_that_is_tried_again_is_a_retry_and_each_announcement_an_outage() -> None:
+def test_each_retried_failure_is_a_retry_and_each_announcement_an_outage() -> None:
     one = wait(outage_tolerance=600)
     one.observe(job("Created", 0), T0)
     for outage in range(2):
@@ -108,7 +108,7 @@ def test_each_failure_that_is_tried_again_is_a_retry_and_each_announcement_an_ou
     "error, more, at, outcome",
     [(REFUSED, {"deadline": T0 + 1}, 1, Outcome.TIMED_OUT), (GONE, {}, 1, Outcome.DELETED)],
 )
-def test_the_failure_that_ends_a_wait_is_no_retry(
+def test_the_failure_that_ends_a_wait_is_not_a_retry(
     error: Any, more: dict[str, Any], at: float, outcome: Outcome
 ) -> None:
     one = wait(**more)
@@ -117,7 +117,7 @@ def test_the_failure_that_ends_a_wait_is_no_retry(
     assert (result.outcome, result.stats.retries) == (outcome, 0)
 
 
-def test_they_cross_processes_with_the_wait_and_with_its_result() -> None:
+def test_stats_survive_json_with_the_wait_and_with_its_result() -> None:
     one = wait(created_at=T0, stable_for=60)
     one.polled()
     one.observe(job(), T0 + 1)

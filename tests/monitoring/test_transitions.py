@@ -1,4 +1,4 @@
-"""The changes of state that a wait remembers: each once, the last fifty, across processes."""
+"""The changes of state that a wait stores: each once, the last fifty, across processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEN: list[tuple[Job, tuple[str, int, bool] | None]] = [
     (job("Running", 1), None),
     # The same state of another run.
     (job("Running", 2), ("Running", 2, False)),
-    # A stop that was only requested yet.
+    # A stop that was requested and has had no effect yet.
     (job("Running", 2, desired=False), ("Running", 2, True)),
     (job("CheckpointStopping", 2, desired=False), ("CheckpointStopping", 2, True)),
     (job("CheckpointStopping", 2, desired=False, reason="x"), None),

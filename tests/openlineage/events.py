@@ -1,4 +1,4 @@
-"""Reads the events that were emitted to a file, and checks them against the classes of OpenLineage's own client."""
+"""Reads events from a file, and checks them against the classes of OpenLineage's own client."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kinds(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def check(event: dict[str, Any]) -> None:
-    """Check that an event is one of OpenLineage's, with every facet that the client has a class for."""
+    """Check that an event is valid for OpenLineage's client, and so is every facet that it has a class for."""
     assert set(event) <= EVENT
     assert event["eventType"] in ("START", "RUNNING", "COMPLETE", "FAIL")
     assert datetime.fromisoformat(event["eventTime"]).tzinfo is not None
@@ -73,7 +73,7 @@ def _check_facet(name: str, facet: dict[str, Any]) -> None:
 
 
 def _classes() -> Iterator[tuple[str, Any]]:
-    # The module "base" has what allows any further fields.
+    # The classes in the module "base" allow any further fields.
     for module in (one for one in pkgutil.iter_modules(generated.__path__) if one.name != "base"):
         found = vars(importlib.import_module(f"{generated.__name__}.{module.name}"))
         yield from (

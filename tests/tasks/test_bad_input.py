@@ -1,4 +1,7 @@
-"""Mistakes of DAG authors: errors name the argument and its range before any request, or say what to do next."""
+"""Mistakes of DAG authors: errors name the argument before any request, or say what to do next.
+
+For numbers see ``test_numbers.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from .harness import DEFERRED, SYNC, Make, deploy, run_task, sense, stop, submit
 
 
 @pytest.mark.parametrize(
-    "arguments, says",
+    "arguments, message",
     [
         ({"pipeline_name": ""}, "pipeline_name must be a non-empty string"),
         ({"query": "  "}, "query must be a non-empty string"),
@@ -38,13 +41,13 @@ from .harness import DEFERRED, SYNC, Make, deploy, run_task, sense, stop, submit
         ({"query": "SELECT 1;\n-- \udcff"}, "query must not contain U+DCFF"),
     ],
 )
-def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_an_invalid_argument_of_submit(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         submit(**arguments)()
 
 
 @pytest.mark.parametrize(
-    "make, says",
+    "make, message",
     [
         (stop(None), "exactly one of pipeline_id and pipeline_name must be given, got neither"),
         (stop("pl_1", pipeline_name="x"), "got both"),
@@ -70,13 +73,13 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> 
         ),
     ],
 )
-def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_an_invalid_argument_of_stop_and_sensor(make: Make, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         make()
 
 
 @pytest.mark.parametrize(
-    "make, rendered, says",
+    "make, rendered, message",
     [
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": " "}, "pipeline_name must be a non-empty string"),
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": "None"}, "pipeline_name must not be empty"),
@@ -120,7 +123,7 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
     ],
 )
 def test_an_invalid_rendered_argument_is_fatal_before_any_request(
-    make: Make, rendered: dict[str, Any], says: str, sandbox: ArroyoSandbox
+    make: Make, rendered: dict[str, Any], message: str, sandbox: ArroyoSandbox
 ) -> None:
     def rendering(**mode: Any) -> Any:
         operator = make(**mode)
@@ -131,7 +134,7 @@ def test_an_invalid_rendered_argument_is_fatal_before_any_request(
     ended = run_task(rendering, SYNC)
     assert isinstance(ended.error, ArroyoArgumentError)
     assert isinstance(ended.error, ValueError)
-    assert says in str(ended.error)
+    assert message in str(ended.error)
     assert sandbox.requests.total == 0
 
 
@@ -156,9 +159,7 @@ def test_sql_that_does_not_parse_shows_its_own_line_on_both_versions(sandbox: Ar
 
 
 @pytest.mark.parametrize("key", [None, "wrong-secret"])
-def test_a_key_that_is_not_accepted_is_fatal_and_never_shown(
-    key: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_key_is_fatal_and_never_shown(key: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     with ArroyoSandbox(arroyo_version="0.16", api_key="right-secret") as sandbox:
         login = f":{key}@" if key else ""
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", f"arroyo://{login}127.0.0.1:{sandbox.port}/http")
@@ -174,7 +175,7 @@ def test_a_key_that_is_not_accepted_is_fatal_and_never_shown(
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_an_address_that_is_not_arroyos_is_reported_with_the_response(sandbox: ArroyoSandbox) -> None:
+def test_an_address_of_another_service_is_reported_with_the_response(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.not_json(times=None)
     ended = run_task(sense("pl", api_outage_tolerance=2), SYNC)
     assert isinstance(ended.error, ArroyoTaskError)
@@ -183,7 +184,7 @@ def test_an_address_that_is_not_arroyos_is_reported_with_the_response(sandbox: A
 
 
 def test_a_missing_connection_is_named(sandbox: ArroyoSandbox) -> None:
-    """Airflow says the same where it could not look it up just now, so the task may be tried again."""
+    """Airflow reports the same if a look-up fails temporarily, so the task is retried."""
     ended = run_task(sense("pl", arroyo_conn_id="nope"), SYNC)
     assert isinstance(ended.error, ArroyoTaskError)
     assert "There is no Airflow connection 'nope', or Airflow could not look it up" in str(ended.error)
@@ -194,9 +195,7 @@ def test_a_missing_connection_is_named(sandbox: ArroyoSandbox) -> None:
     ['it\'s "quoted"', "two\nlines", "<b>html</b>", "тест 流 🌊", "{ { braces }}", "x" * 5000],
     ids=["quotes", "lines", "html", "unicode", "braces", "long"],
 )
-def test_unusual_names_and_sql_arrive_unchanged(
-    name: str, sandbox: ArroyoSandbox, client: ArroyoClient
-) -> None:
+def test_unusual_names_and_sql_are_unchanged(name: str, sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
     query = f"-- {name[:50].splitlines()[0]}\n{ENDLESS}"
     ended = run_task(submit(query, pipeline_name=name, stable_for=0), SYNC)
     assert ended.error is None, ended.error

@@ -1,6 +1,6 @@
-"""The sensor for checkpoints: alike in every mode, on both versions, and what it refuses.
+"""The checkpoint sensor: the same in every mode and on both versions, and what it refuses.
 
-The sandbox's time passes thirty times as fast; a checkpoint is taken every ten of its seconds.
+The sandbox's clock is thirty times as fast, and a checkpoint is taken every ten of its seconds.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def running(**more: Any) -> Callable[[Arrange], Make]:
-    """Return what waits for a checkpoint of a pipeline that runs and has one."""
+    """Return the set-up of a wait for a checkpoint of a running pipeline that has one."""
 
     def arranged(arrange: Arrange) -> Make:
         pipeline_id = arrange.pipeline("Running")
@@ -62,7 +62,7 @@ def running(**more: Any) -> Callable[[Arrange], Make]:
 
 
 def begun_from_now(arrange: Arrange) -> Make:
-    # The sandbox's time is ahead of the task's: a wait must not end before the moment by the task's.
+    # The sandbox's clock is ahead of the task's; the wait must not end before that time by the task's.
     make = running(timeout=3600)(arrange)
     moment = datetime.fromtimestamp(arrange.sandbox.clock.now_micros() / 1e6, UTC)
     return lambda **mode: make(began_after=moment.isoformat(), **mode)
@@ -83,7 +83,7 @@ def ended(query: str, *states: str) -> Callable[[Arrange], Make]:
 
 
 def answering(status: int, times: int | None, **more: Any) -> Callable[[Arrange], Make]:
-    """Return what waits where the list of checkpoints, and nothing else, is refused."""
+    """Return the set-up of a wait while only the list of checkpoints is refused."""
 
     def arranged(arrange: Arrange) -> Make:
         make = running(min_epoch=1, **more)(arrange)
@@ -174,11 +174,11 @@ def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, a
     assert list(done.result) == [*KEYS, "checkpoint"]
     assert list(done.result["checkpoint"]) == ["epoch", "type", "start_time_micros", "finish_time_micros"]
     lines = done.texts("INFO", "WARNING")
-    assert len(lines) == len(set(lines)), "each line once"
+    assert len(lines) == len(set(lines)), "a line is repeated"
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_types_need_a_server_that_sends_them(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_checkpoint_types_need_a_newer_server(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     make = stopped(StopMode.CHECKPOINT, checkpoint_type="stopping")(arrange)
     done = run_task(make, mode)
     if sandbox.arroyo_version == "0.15":
@@ -190,9 +190,9 @@ def test_types_need_a_server_that_sends_them(mode: str, sandbox: ArroyoSandbox, 
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_the_checkpoint_of_a_stop_that_is_requested_while_it_waits(mode: str, arrange: Arrange) -> None:
+def test_a_stop_during_the_wait_takes_a_stopping_checkpoint(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    # It counts those that are newer than what it read first.
+    # It counts checkpoints that are newer than those that it read first.
     arrange.after_polls(arrange.sandbox.faults.stop, pipeline_id, path=CHECKPOINTS)
     make = sense_checkpoint(pipeline_id, checkpoint_type="stopping", new_checkpoints=1, **SOON)
     done = run_task(make, mode)
@@ -203,7 +203,7 @@ def test_the_checkpoint_of_a_stop_that_is_requested_while_it_waits(mode: str, ar
 
 @pytest.mark.arroyo_versions("0.15")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
-def test_on_a_server_without_types(mode: str, arrange: Arrange) -> None:
+def test_the_type_is_none_on_a_server_without_types(mode: str, arrange: Arrange) -> None:
     done = run_task(running(max_age=60, min_epoch=1)(arrange), mode)
     assert done.error is None, done.error
     assert done.result["checkpoint"]["type"] is None
@@ -212,7 +212,7 @@ def test_on_a_server_without_types(mode: str, arrange: Arrange) -> None:
 @pytest.mark.time_stands
 @pytest.mark.arroyo_versions("0.16")
 def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    """It remembers nothing, so the server's clock tells which checkpoints are new."""
+    """It has no memory, so the server's clock decides which checkpoints are new."""
     pipeline_id = arrange.pipeline("Running")
     sandbox.advance(60)
 
@@ -231,7 +231,7 @@ def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arr
 
 @pytest.mark.time_stands
 @pytest.mark.arroyo_versions("0.16")
-@pytest.mark.parametrize("kept", [None, {"epoch": "7"}, "x"], ids=["as it was", "damaged", "no mapping"])
+@pytest.mark.parametrize("kept", [None, {"epoch": "7"}, "x"], ids=["unchanged", "damaged", "no mapping"])
 def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: Arrange) -> None:
     pipeline_id, store = arrange.pipeline("Running"), StateStore()
     arrange.sandbox.advance(12)
@@ -243,7 +243,7 @@ def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: A
 
     assert poke(None) is False
     arrange.sandbox.advance(12)
-    # Just now: by the clock, none would count.
+    # Just now: by the clock, no checkpoint would count.
     assert poke(datetime.now(UTC)) is False
     finding = store["arroyo_seen"]["progress"]["finding"]
     assert finding["memory"]["new"] >= 1
@@ -255,7 +255,7 @@ def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: A
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-# The diagnosis of the timeout reads them, too.
+# The diagnosis of the timeout also reads them.
 @pytest.mark.parametrize("interval, most", [(0.05, 4), (30, 2)])
 def test_checkpoints_are_read_as_often_as_wanted_and_once_a_second_at_most(
     mode: str, interval: float, most: int, arrange: Arrange
@@ -273,7 +273,7 @@ def sensor(**arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "arguments, says",
+    "arguments, message",
     [
         ({}, "at least one of max_age, began_after, min_epoch, checkpoint_type and new_checkpoints"),
         ({"checkpoint_type": "final"}, "checkpoint_type must be one of 'scheduled', 'stopping'"),
@@ -285,14 +285,16 @@ def sensor(**arguments: Any) -> Any:
         ({"max_age": 1, "pipeline_name": "orders"}, "exactly one of pipeline_id and pipeline_name"),
     ],
 )
-def test_bad_arguments_are_refused_where_the_dag_is_parsed(arguments: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         sensor(**arguments)
 
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize(
-    "arguments, rendered, says",
+    "arguments, rendered, message",
     [
         ({"began_after": "{{ x }}"}, {"began_after": None}, "began_after must be a datetime"),
         ({"began_after": "{{ x }}"}, {"began_after": "None"}, "began_after must not be empty"),
@@ -301,21 +303,19 @@ def test_bad_arguments_are_refused_where_the_dag_is_parsed(arguments: dict[str, 
         ({"began_after": "2099-01-01T00:00Z"}, {}, "began_after must not be after the end of this wait"),
     ],
 )
-def test_bad_rendered_arguments_are_refused_before_any_request(
-    arguments: dict[str, Any], rendered: dict[str, Any], says: str, sandbox: ArroyoSandbox
+def test_invalid_rendered_arguments_are_refused_before_any_request(
+    arguments: dict[str, Any], rendered: dict[str, Any], message: str, sandbox: ArroyoSandbox
 ) -> None:
     task = sensor(**arguments)
     for name, value in rendered.items():
         setattr(task, name, value)
-    with pytest.raises(ArroyoArgumentError, match=says):
+    with pytest.raises(ArroyoArgumentError, match=message):
         task.execute(context())
     assert sandbox.requests.count("GET", "*") == 0
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_a_moment_that_is_still_to_come_can_be_waited_for(
-    sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange
-) -> None:
+def test_began_after_may_be_later(sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     moment = datetime.fromtimestamp(sandbox.clock.now_micros() / 1e6 + 15, UTC)
     done = run_task(sense_checkpoint(pipeline_id, began_after=moment, timeout=3600, **SOON), SYNC)

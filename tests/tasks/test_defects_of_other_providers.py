@@ -1,4 +1,4 @@
-"""Defects that other providers have, found by running them: this one must not have them.
+"""Defects that were found in other providers by running them. This one must not have them.
 
 Some are tested with their subject: a trigger's time and unreadable events in test_trigger, soft_fail in test_sensor,
 a remote reason in each mode in test_modes_agree.
@@ -24,7 +24,7 @@ MODES = (SYNC, DEFERRED)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_retry_that_repairs_what_failed_is_a_success(
+def test_a_retry_that_resumes_a_failed_pipeline_succeeds(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     ti = FakeTaskInstance()
@@ -43,7 +43,7 @@ def _only_pipeline(sandbox: ArroyoSandbox) -> str:
     return made
 
 
-def test_the_servers_own_words_reach_the_error(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+def test_the_servers_message_is_in_the_error(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
     with pytest.raises(ArroyoQueryError) as caught:
         client.create_pipeline(name="orders", query="SELECT nope FROM nowhere")
     assert "nowhere" in caught.value.server_message
@@ -73,10 +73,8 @@ def test_a_task_that_is_killed_before_it_submitted_stops_nothing(sandbox: Arroyo
     assert sandbox.requests.total == 0
 
 
-def test_being_killed_takes_no_longer_than_the_request_for_the_stop(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
-    """Elsewhere a task that is killed waits for the end of what it stops, for days if need be."""
+def test_on_kill_does_not_wait_for_the_end_of_the_stop(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    """In other providers, a killed task waits for the end of what it stops, for days if necessary."""
     ti = FakeTaskInstance()
     operator = submit(stop_on_kill="checkpoint")(deferrable=True, defer_after=0)
     with pytest.raises(TaskDeferred):
@@ -103,7 +101,7 @@ def test_a_pipeline_of_another_run_is_never_adopted(sandbox: ArroyoSandbox) -> N
 
 
 @pytest.mark.parametrize("fault", ["reset", "cut_short"])
-def test_a_trigger_outlasts_broken_connections(fault: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_trigger_survives_broken_connections(fault: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     trigger = defer(sense(pipeline_id, "Stopped")(deferrable=True, defer_after=0))
     getattr(sandbox.faults, fault)(method="GET", times=2)

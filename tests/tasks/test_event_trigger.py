@@ -1,4 +1,4 @@
-"""The event trigger with a real connection, real polls and threads, against a sandbox."""
+"""The event trigger with a real connection, real polls and threads, and a sandbox."""
 
 from __future__ import annotations
 
@@ -21,17 +21,7 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 from tests.polling.support import until
 from tests.support import ENDLESS, Lines
 from tests.tasks.conftest import BROKEN, Arrange
-from tests.tasks.harness import quiet
-
-
-class Store(dict[str, Any]):
-    """Airflow's state store of an asset."""
-
-    async def aget(self, key: str, default: Any = None) -> Any:
-        return self.get(key, default)
-
-    async def aset(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
+from tests.tasks.harness import StateStore, quiet
 
 
 class BrokenStore:
@@ -44,7 +34,7 @@ class BrokenStore:
 def rebuilt(
     trigger: ArroyoPipelineEventTrigger, lines: Lines, store: Any = None
 ) -> ArroyoPipelineEventTrigger:
-    """Return a trigger after its way through Airflow's database."""
+    """Return a trigger as Airflow restores it from its database."""
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
     again = ArroyoPipelineEventTrigger(**json.loads(json.dumps(arguments)))
@@ -61,18 +51,18 @@ def rebuilt(
 async def watching(
     lines: Lines | None = None, store: Any = None, **arguments: Any
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """Run a trigger as the triggerer does; its events are in the list."""
-    told: list[dict[str, Any]] = []
+    """Run a trigger as a triggerer does; its events are appended to the list."""
+    reported: list[dict[str, Any]] = []
     trigger = rebuilt(ArroyoPipelineEventTrigger(**arguments), lines or Lines(), store)
 
     async def run() -> None:
         async for event in trigger.run():
-            told.append(json.loads(json.dumps(event.payload)))  # noqa: PERF401  # seen while it goes on
+            reported.append(json.loads(json.dumps(event.payload)))  # noqa: PERF401  # read while the trigger runs
 
     task = asyncio.create_task(run())
     try:
-        yield told
-        assert not task.done(), "Airflow starts a watcher that ends anew, and for ever"
+        yield reported
+        assert not task.done(), "a watcher that ends is restarted by Airflow forever"
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -115,12 +105,12 @@ async def watching(
         ({"pipeline_name": "a", "arroyo_conn_id": ""}, "arroyo_conn_id"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ArroyoPipelineEventTrigger(**arguments)
 
 
-def test_airflow_knows_a_watcher_again_however_it_was_written() -> None:
+def test_equivalent_watchers_are_the_same_for_airflow() -> None:
     one = ArroyoPipelineEventTrigger(
         pipeline_name="orders",
         states=["Stopped", "Failed"],
@@ -136,10 +126,10 @@ def test_airflow_knows_a_watcher_again_however_it_was_written() -> None:
 
 
 async def test_a_failure_is_reported_with_its_reason(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    async with watching(pipeline_name="orders") as told:
+    async with watching(pipeline_name="orders") as reported:
         pipeline_id = await asyncio.to_thread(arrange.pipeline, query=BROKEN)
-        await until(lambda: bool(told))
-        (event,) = told
+        await until(lambda: bool(reported))
+        (event,) = reported
         job = arrange.client.get_job(pipeline_id)
         assert job is not None
         assert event["event_id"] == f"{job.id}/{job.run_id}/Failed"
@@ -149,26 +139,26 @@ async def test_a_failure_is_reported_with_its_reason(sandbox: ArroyoSandbox, arr
 
 
 @pytest.mark.arroyo_versions("0.16")
-async def test_a_stop_is_reported_and_the_watch_follows_the_name(
+async def test_a_stop_is_reported_and_the_watch_continues_with_the_next_pipeline_of_that_name(
     client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_FOLLOW_SECONDS", 0.1)
     lines = Lines()
     first = await asyncio.to_thread(arrange.pipeline, "Running")
-    async with watching(lines, pipeline_name="orders", states=["Failed", "Stopped"]) as told:
+    async with watching(lines, pipeline_name="orders", states=["Failed", "Stopped"]) as reported:
         await until(lambda: f"id {first}" in lines.text())
         await asyncio.to_thread(client.patch_pipeline, first, stop=StopMode.IMMEDIATE)
-        await until(lambda: len(told) == 1)
-        # A deploy that replaces: the old one stays for a while, or is deleted.
+        await until(lambda: len(reported) == 1)
+        # A deploy that replaces: the old pipeline is kept for a while, or deleted.
         second = await asyncio.to_thread(arrange.pipeline, "Running")
         await until(lambda: f"id {second}" in lines.text())
         await asyncio.to_thread(client.patch_pipeline, second, stop=StopMode.IMMEDIATE)
-        await until(lambda: len(told) == 2)
+        await until(lambda: len(reported) == 2)
         await asyncio.to_thread(client.delete_pipeline, second)
         await asyncio.to_thread(client.delete_pipeline, first)
         third = await asyncio.to_thread(arrange.pipeline, "Failed", query=BROKEN)
-        await until(lambda: len(told) == 3)
-    assert [(event["pipeline_id"], event["state"]) for event in told] == [
+        await until(lambda: len(reported) == 3)
+    assert [(event["pipeline_id"], event["state"]) for event in reported] == [
         (first, "Stopped"),
         (second, "Stopped"),
         (third, "Failed"),
@@ -176,23 +166,23 @@ async def test_a_stop_is_reported_and_the_watch_follows_the_name(
     assert lines.text("ERROR") == ""
 
 
-async def test_missing_checkpoints_are_reported_and_the_watch_goes_on(
+async def test_missing_checkpoints_are_reported_and_the_watch_continues(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     sandbox.faults.kafka_away("orders")
     async with watching(
         pipeline_name="orders", states=["Stopped"], max_checkpoint_age=timedelta(seconds=2)
-    ) as told:
+    ) as reported:
         pipeline_id = await asyncio.to_thread(arrange.pipeline, "Running")
         job = arrange.client.get_job(pipeline_id)
         assert job is not None
-        await until(lambda: bool(told))
+        await until(lambda: bool(reported))
         await asyncio.to_thread(arrange.client.patch_pipeline, pipeline_id, stop=StopMode.FORCE)
-        await until(lambda: len(told) == 2)
-    assert told[0]["event_id"] == f"{job.id}/checkpoint-0/NoCheckpoint"
-    assert (told[0]["event"], told[0]["last_checkpoint"]) == ("NoCheckpoint", None)
-    assert told[0]["max_checkpoint_age_seconds"] == 2.0
-    assert told[1]["event"] == "Stopped"
+        await until(lambda: len(reported) == 2)
+    assert reported[0]["event_id"] == f"{job.id}/checkpoint-0/NoCheckpoint"
+    assert (reported[0]["event"], reported[0]["last_checkpoint"]) == ("NoCheckpoint", None)
+    assert reported[0]["max_checkpoint_age_seconds"] == 2.0
+    assert reported[1]["event"] == "Stopped"
 
 
 @pytest.mark.arroyo_versions("0.16")
@@ -201,63 +191,65 @@ async def test_reported_events_are_remembered_and_a_triggerer_without_a_store_re
 ) -> None:
     monkeypatch.setattr(events, "_STORED_SECONDS", 1)
     pipeline_id = await asyncio.to_thread(arrange.pipeline, "Failed", query=BROKEN)
-    lines, store, ids = Lines(), Store(), []
+    lines, store, ids = Lines(), StateStore(), []
     for _ in range(2):
-        async with watching(pipeline_id=pipeline_id) as told:
-            await until(lambda: len(told) == 1)
-            ids.append(told[0]["event_id"])
+        async with watching(pipeline_id=pipeline_id) as reported:
+            await until(lambda: len(reported) == 1)
+            ids.append(reported[0]["event_id"])
     assert ids[0] == ids[1]
-    async with watching(store=store, pipeline_id=pipeline_id) as told:
-        await until(lambda: len(told) == 1)
-        assert not store, "kept before Airflow has stored the event"
+    async with watching(store=store, pipeline_id=pipeline_id) as reported:
+        await until(lambda: len(reported) == 1)
+        assert not store, "stored before Airflow has stored the event"
         await until(lambda: bool(store))
     (kept,) = store.values()
     assert f"{kept['run']['job_id']}/{kept['run']['run_id']}/{kept['state']}" == ids[0]
-    async with watching(lines, store, pipeline_id=pipeline_id) as told:
+    async with watching(lines, store, pipeline_id=pipeline_id) as reported:
         await until(lambda: "Failed: " in lines.text())
         await asyncio.to_thread(arrange.client.restart_pipeline, pipeline_id)
-        await until(lambda: len(told) == 1)
-        assert told[0]["event_id"] != ids[0]
-    # Another watcher of the same asset has a memory of its own.
-    async with watching(store=store, pipeline_id=pipeline_id, states=["Failed", "Stopped"]) as told:
-        await until(lambda: len(told) == 1)
-    async with watching(lines, BrokenStore(), pipeline_id=pipeline_id) as told:
-        await until(lambda: len(told) == 1)
+        await until(lambda: len(reported) == 1)
+        assert reported[0]["event_id"] != ids[0]
+    # Another watcher of the same asset has its own memory.
+    async with watching(store=store, pipeline_id=pipeline_id, states=["Failed", "Stopped"]) as reported:
+        await until(lambda: len(reported) == 1)
+    async with watching(lines, BrokenStore(), pipeline_id=pipeline_id) as reported:
+        await until(lambda: len(reported) == 1)
     assert "The record of reported events cannot be read, so events may be reported again" in lines.text(
         "WARNING"
     )
 
 
 @pytest.mark.arroyo_versions("0.16")
-async def test_what_no_poll_fixes_is_an_error_once_and_the_watch_goes_on(
+async def test_a_permanent_error_is_logged_once_and_the_watch_continues(
     sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_BROKEN_SECONDS", 0.05)
     lines = Lines()
     twins = [await asyncio.to_thread(arrange.pipeline, "Running") for _ in range(2)]
-    async with watching(lines, pipeline_name="orders", states=["Stopped"]) as told:
+    async with watching(lines, pipeline_name="orders", states=["Stopped"]) as reported:
         await until(lambda: sandbox.requests.count("GET", "/api/v1/pipelines*") > 5)
         await asyncio.to_thread(client.patch_pipeline, twins[0], stop=StopMode.IMMEDIATE)
         await until(lambda: f"id {twins[1]}" in lines.text())
         await asyncio.to_thread(client.patch_pipeline, twins[1], stop=StopMode.IMMEDIATE)
-        await until(lambda: len(told) == 1)
-    assert told[0]["pipeline_id"] == twins[1]
+        await until(lambda: len(reported) == 1)
+    assert reported[0]["pipeline_id"] == twins[1]
     assert (
         lines.text("ERROR").count("Cannot watch the pipeline named 'orders', trying again every 0.05 s") == 1
     )
 
 
-async def test_a_missing_connection_is_an_error_once(
+async def test_a_missing_connection_is_logged_once(
     sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_BROKEN_SECONDS", 0.05)
     lines = Lines()
     pipeline_id = await asyncio.to_thread(arrange.pipeline, query=ENDLESS)
-    async with watching(lines, pipeline_id=pipeline_id, states=["Stopped"], arroyo_conn_id="nowhere") as told:
+    async with watching(
+        lines, pipeline_id=pipeline_id, states=["Stopped"], arroyo_conn_id="nowhere"
+    ) as reported:
         await until(lambda: "Cannot watch" in lines.text("ERROR"))
         monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", sandbox.airflow_connection_uri())
         await until(lambda: "orders" in lines.text("INFO") or pipeline_id in lines.text("INFO"))
         await asyncio.to_thread(arrange.client.patch_pipeline, pipeline_id, stop=StopMode.IMMEDIATE)
-        await until(lambda: len(told) == 1)
+        await until(lambda: len(reported) == 1)
     assert lines.text("ERROR").count("nowhere") >= 1
     assert len(lines.text("ERROR").splitlines()) == 1

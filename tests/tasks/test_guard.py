@@ -1,4 +1,4 @@
-"""The sensor as a guard that lives for days: the same in every mode, across restarts and between pokes."""
+"""The sensor as a guard for days: the same in every mode, across restarts and between pokes."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ KEPT = "arroyo_wait_progress"
 
 
 def guard(pipeline_id: str, **more: Any) -> Any:
-    """Return what makes a guard that a third restart within a minute fails."""
+    """Return a factory for a guard that fails at the third restart within a minute."""
     return sense(pipeline_id, "Stopped", **{"max_restarts": 2, "restart_window": 60, **more})
 
 
 def instance() -> FakeTaskInstance:
-    """Return a task instance of Airflow 3.3, which keeps state for its tasks."""
+    """Return a task instance of Airflow 3.3, which stores task state."""
     return FakeTaskInstance(state_store=StateStore())
 
 
@@ -75,7 +75,7 @@ def test_a_pipeline_that_flaps_fails_its_guard(mode: str, sandbox: ArroyoSandbox
 
 @needs_state
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_a_guard_whose_time_is_over_succeeds_where_that_is_wanted(mode: str, arrange: Arrange) -> None:
+def test_a_guard_succeeds_at_its_timeout_with_succeed_on_timeout(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     make = guard(pipeline_id, timeout=1.5, succeed_on_timeout=True)
     ended = run_task(make, mode, instance())
@@ -131,7 +131,7 @@ def test_restarts_between_pokes_count_for_the_same_try_only(sandbox: ArroyoSandb
         dict.fromkeys(("started_at", "now", "responding_since", "logged_at"), 1e999),
     ],
 )
-def test_a_damaged_memory_is_ignored(kept: Any, arrange: Arrange) -> None:
+def test_damaged_task_state_is_ignored(kept: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC))
     ti.state_store = StateStore(
@@ -142,7 +142,7 @@ def test_a_damaged_memory_is_ignored(kept: Any, arrange: Arrange) -> None:
 
 
 @needs_state
-def test_a_memory_that_cannot_be_kept_is_warned_of(arrange: Arrange) -> None:
+def test_task_state_that_cannot_be_stored_is_a_warning(arrange: Arrange) -> None:
     class Full(StateStore):
         def set(self, key: str, value: Any) -> None:
             raise RuntimeError("no API")
@@ -160,8 +160,8 @@ def test_a_memory_that_cannot_be_kept_is_warned_of(arrange: Arrange) -> None:
 
 @asynccontextmanager
 async def running(trigger: ArroyoPipelineTrigger, ti: FakeTaskInstance) -> AsyncIterator[asyncio.Task[Any]]:
-    """Run a trigger until the block ends, as a triggerer that is restarted then."""
-    trigger.task_instance = ti  # type: ignore[assignment]  # a stand-in
+    """Run a trigger until the end of the block, when the triggerer is restarted."""
+    trigger.task_instance = ti  # type: ignore[assignment]  # a fake
 
     async def run() -> Any:
         return [event.payload async for event in trigger.run()]
@@ -214,7 +214,7 @@ async def test_only_the_progress_of_this_try_is_used(noted: Any) -> None:
         assert await progress.latest_progress(ti, {"now": 1.0}, recording([])) == {"now": 1.0}
 
 
-async def test_where_airflow_fails_the_guard_goes_on_and_says_so_once(
+async def test_a_guard_continues_without_airflows_storage_and_warns_once(
     arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "KEEP_SECONDS", 0.01)

@@ -45,7 +45,7 @@ AS_MANY = pytest.approx(10, rel=0.01)
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the metrics as often as the fast sandbox measures them."""
+    """Make the sensor read metrics as often as the fast sandbox measures them."""
     for module in (sensor_module, rules):
         monkeypatch.setattr(module, "MEASURED_EVERY_SECONDS", 2 / SPEED / 4)
     monkeypatch.setattr(details, "_SHARED_SECONDS", 0.0)
@@ -59,7 +59,7 @@ def sense(pipeline_id: str | None = None, **more: Any) -> Make:
 
 
 def running(arrange: Arrange, *, seconds: float = 30, **more: Any) -> str:
-    """Return a pipeline that has run for a while."""
+    """Return a pipeline that has been running for a while."""
     pipeline_id = arrange.pipeline("Running", **more)
     arrange.sandbox.advance(seconds)
     return pipeline_id
@@ -188,7 +188,7 @@ def test_each_scenario_ends_alike_in_every_mode(
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_a_reading_that_the_end_cuts_short_is_no_reason(
+def test_a_reading_cut_short_by_the_deadline_is_not_the_reason(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     make = _unreadable(arrange, 30, None, skip=2, kind="hang", above=50, timeout=1.2)
@@ -205,7 +205,7 @@ def test_each_crossing_is_logged_once(mode: str, sandbox: ArroyoSandbox, arrange
     pipeline_id = running(arrange)
 
     def cross(share: float, *shares: float) -> None:
-        # Backpressure is not smoothed: it crosses the bound at once.
+        # Backpressure is not smoothed, so it crosses the bound at once.
         sandbox.faults.traffic(pipeline_id, backpressure=share)
         sandbox.advance(5)
         act, values = (cross, shares) if shares else (sandbox.advance, (60,))
@@ -228,13 +228,13 @@ def test_each_crossing_is_logged_once(mode: str, sandbox: ArroyoSandbox, arrange
     assert lines[2].startswith("Running, above 0.5: orders last showed backpressure 0.8")
 
 
-def test_a_first_reading_is_logged_by_the_first_poke_only(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_first_reading_is_logged_by_the_first_poke_only(arrange: Arrange) -> None:
     ended = run_task(sense(running(arrange), above=50, timeout=1), RESCHEDULE)
     assert ended.pokes > 2
     assert len([text for text in ended.texts() if "orders last showed messages_sent" in text]) == 1
 
 
-# -- what it costs ----------------------------------------------------------------------------------------------
+# -- costs ----------------------------------------------------------------------------------------------
 
 
 def test_the_metrics_are_read_no_more_often_than_they_are_measured(
@@ -245,7 +245,7 @@ def test_the_metrics_are_read_no_more_often_than_they_are_measured(
     ended = run_task(sense(running(arrange, seconds=5), stable_for=12, poll_interval=0.05), SYNC)
     assert ended.error is None, ended.error
     assert 2 <= sandbox.requests.count("GET", METRICS) <= (time.monotonic() - began) / 0.5 + 1
-    # For its name, and once for its graph.
+    # Once for its name, and once for its graph.
     pipeline = f"/api/v1/pipelines/{ended.result['pipeline_id']}"
     assert [one.path for one in sandbox.requests if one.method == "GET"].count(pipeline) == 2
 
@@ -277,7 +277,7 @@ GIVEN: dict[str, Any] = {"pipeline_id": "pl_1", "metric": "messages_sent", "oper
 
 
 @pytest.mark.parametrize(
-    "given, says",
+    "given, message",
     [
         ({"above": None}, "exactly one of above and below must be given, got neither"),
         ({"metric": "rows"}, "metric must be one of 'messages_recv', 'messages_sent', 'bytes_recv'"),
@@ -294,13 +294,13 @@ GIVEN: dict[str, Any] = {"pipeline_id": "pl_1", "metric": "messages_sent", "oper
         ),
     ],
 )
-def test_wrong_arguments_are_refused_before_any_request(given: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_invalid_arguments_are_refused_before_any_request(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         ArroyoMetricSensor(task_id="a_task", **{**GIVEN, "deferrable": False, **given})
 
 
 @pytest.mark.parametrize(
-    "given, rendered, says",
+    "given, rendered, message",
     [
         ({"above": "{{ var.value.most }}"}, {"above": "1e3"}, None),
         ({"operator": "{{ which }}"}, {"operator": 4}, None),
@@ -312,18 +312,18 @@ def test_wrong_arguments_are_refused_before_any_request(given: dict[str, Any], s
         ),
     ],
 )
-def test_what_is_rendered_is_checked_before_any_request(
-    given: dict[str, Any], rendered: dict[str, Any], says: str | None, monkeypatch: pytest.MonkeyPatch
+def test_rendered_arguments_are_checked_before_any_request(
+    given: dict[str, Any], rendered: dict[str, Any], message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", "arroyo://127.0.0.1:9")
     sensor = ArroyoMetricSensor(task_id="a_task", **{**GIVEN, **given}, api_outage_tolerance=0, timeout=5)
     assert set(given) <= {*sensor.template_fields, "metric"}
     for name, value in rendered.items():
         setattr(sensor, name, value)
-    if says is None:
+    if message is None:
         assert sensor._condition().above in (1, 1000)
         return
-    with pytest.raises(ArroyoFatalTaskError, match=says):
+    with pytest.raises(ArroyoFatalTaskError, match=message):
         sensor.execute(context())
 
 

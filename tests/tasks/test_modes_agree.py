@@ -45,7 +45,7 @@ def _fault(kind: str, make: Make, **fields: Any) -> Callable[[Arrange], Make]:
 def _outage(tolerance: float, *, ends: bool) -> Callable[[Arrange], Make]:
     def arranged(arrange: Arrange) -> Make:
         pipeline_id, faults = arrange.pipeline("Running"), arrange.sandbox.faults
-        # The first polls succeed; then the API goes, and the pipeline may be stopped externally meanwhile.
+        # The first polls succeed; then the API goes down, and the pipeline may be stopped externally.
         faults.status(503, path="*/jobs", skip=2, times=2 if ends else None, method="GET")
         if ends:
             faults.stop(pipeline_id, after=0.5 * SPEED)
@@ -187,7 +187,7 @@ def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, a
 
 
 SHORT = ("Created", "Compiling", "Scheduling", "Recovering", "CheckpointStopping", "Stopping")
-"""States so short that any poll can miss them."""
+"""States that are short enough for polls to miss them."""
 
 
 @pytest.mark.parametrize("kind", ["reached", "fail", "stop", "flap"])
@@ -202,7 +202,7 @@ def test_the_log_shows_the_same_states_in_every_mode(kind: str, sandbox: ArroyoS
         ended = run_task(make, mode, FakeTaskInstance(run_id=mode))
         return [state for state in ended.states() if state not in SHORT]
 
-    # At the same time: they wait most of it.
+    # Concurrently, since they mostly wait.
     with ThreadPoolExecutor(len(OPERATOR_MODES)) as pool:
         seen = list(pool.map(states, OPERATOR_MODES))
     ends = {"reached": ["Running"], "fail": ["Failed", "Failing"], "stop": ["Stopped"], "flap": ["Running"]}
@@ -223,7 +223,7 @@ def test_the_same_messages_in_every_mode(mode: str, sandbox: ArroyoSandbox, arra
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_an_id_may_be_waited_for_before_there_is_such_a_pipeline(
+def test_a_wait_for_an_id_may_begin_before_the_pipeline_exists(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     """Only 0.16 lets the caller choose it."""
@@ -253,7 +253,7 @@ def test_a_pipeline_that_is_deleted_between_two_polls_is_the_same_error_in_every
             else sense(pipeline_id, "Stopped", **given)
         )
         arrange.after_polls(sandbox.faults.delete, pipeline_id)
-        # What Airflow 3.3 keeps from poke to poke.
+        # What Airflow 3.3 stores between pokes.
         error = run_task(make, mode, FakeTaskInstance(state_store=StateStore())).error
         assert type(error) is ArroyoTaskError, (mode, error)
         data = {**vars(error.error)}
@@ -272,13 +272,13 @@ def test_every_mode_returns_the_same(mode: str, sandbox: ArroyoSandbox) -> None:
     first = run_task(submit(), mode, ti).result
     assert list(first) == [*KEYS, "action", "finished"]
     assert [key for key, value in first.items() if value is None] == ["failure_reason"]
-    # A try that adopts returns what the first one did.
+    # A try that adopts the pipeline returns the same.
     ti.try_number = 2
     assert run_task(submit(), mode, ti).result == {**first, "action": "adopted"}
 
 
 @pytest.mark.parametrize("mode", OPERATOR_MODES)
-def test_execution_timeout_in_every_mode(mode: str, sandbox: ArroyoSandbox) -> None:
+def test_an_execution_timeout_is_reported_in_every_mode(mode: str, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.never_starts("orders")
     ended = run_task(submit(execution_timeout=timedelta(seconds=3)), mode)
     assert type(ended.error) is AirflowTaskTimeout

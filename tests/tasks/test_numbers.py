@@ -25,9 +25,9 @@ from .test_arguments import CLASSES, SENSORS, make
 class Accepts(NamedTuple):
     """What an argument accepts.
 
-    :param words: how its error says that.
-    :param good: values that it takes.
-    :param bad: values out of its range; what is no number at all is refused by each.
+    :param words: the text in its error.
+    :param good: valid values.
+    :param bad: values out of its range; values that are not numbers are refused by every argument.
     """
 
     words: str
@@ -68,10 +68,10 @@ ACCEPTED: dict[str, Accepts] = {
     "above": Accepts("a number, 0 or more", (0, 0.5, 1000, "7", "1e3"), (-1, -0.1, "-1", "1_0", "١")),
     "below": Accepts("a number, more than 0", (0.5, 1000, "7"), (0, -1, "0", "nan")),
 }
-"""Every argument of a number in the operators, sensors, triggers and the hook."""
+"""Every numeric argument of the operators, sensors, triggers and the hook."""
 
 TEMPLATED = ("parallelism", "min_epoch", "above", "below")
-"""Those that may be text."""
+"""The arguments that may also be text."""
 
 NO_NUMBERS: tuple[Any, ...] = (
     True,
@@ -83,7 +83,7 @@ NO_NUMBERS: tuple[Any, ...] = (
     "x",
     [1],
 )
-"""Refused by each."""
+"""Values that every argument refuses."""
 
 BELOW: dict[str, Any] = {"above": None}
 EVENTS = {"pipeline_name": "orders", "max_restarts": 1}
@@ -147,7 +147,7 @@ def test_the_table_has_every_argument() -> None:
 
 
 @pytest.mark.parametrize("owner, name", ARGUMENTS)
-def test_what_can_never_make_sense_is_refused(owner: str, name: str) -> None:
+def test_impossible_values_are_refused(owner: str, name: str) -> None:
     accepts = ACCEPTED[name]
     texts = () if name in TEMPLATED else ("7",)
     words = accepts.words
@@ -164,10 +164,10 @@ def test_what_can_never_make_sense_is_refused(owner: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("owner, name", [one for one in ARGUMENTS if "hook" not in one[0]])
-def test_what_makes_sense_is_accepted(owner: str, name: str) -> None:
+def test_valid_values_are_accepted(owner: str, name: str) -> None:
     for value in ACCEPTED[name].good:
         if name == "timeout" and "Deploy" in owner:
-            continue  # a short one excludes its other defaults
+            continue  # a short timeout conflicts with other defaults
         assert _made(owner, name, value) is not None
 
 
@@ -223,22 +223,22 @@ ALLOWED = [
     (SENSOR, {"stable_for": 60, "timeout": 60}),
     (SENSOR, {"stable_for": 61, "timeout": 60, "target_states": ["Running", "Stopped"]}),
     (SENSOR, {"stable_for": 61, "timeout": 60, "target_states": "{{ params.states }}"}),
-    # A pipeline whose sources end may have finished by then.
+    # A bounded pipeline may have finished by then.
     (SUBMIT, {"stable_for": 61, "timeout": 60}),
     (RESTART, {"pipeline_name": "a", "stable_for": 61, "timeout": 60}),
     (SUBMIT, {"checkpoint_interval": 600, "timeout": 600, "until_checkpoint": True}),
-    (METRIC, {"stable_for": 300, "timeout": 60}),  # what was measured before the sensor began counts
+    (METRIC, {"stable_for": 300, "timeout": 60}),  # values from before the sensor began count
 ]
 
 
-@pytest.mark.parametrize("cls, arguments, says", EXCLUDED)
-def test_bounds_that_exclude_each_other(cls: Any, arguments: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
+@pytest.mark.parametrize("cls, arguments, message", EXCLUDED)
+def test_conflicting_bounds_are_refused(cls: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         make(cls, **arguments)
 
 
 @pytest.mark.parametrize("cls, arguments", ALLOWED)
-def test_bounds_that_do_not(cls: Any, arguments: dict[str, Any]) -> None:
+def test_compatible_bounds_are_accepted(cls: Any, arguments: dict[str, Any]) -> None:
     assert make(cls, **arguments)
 
 
@@ -247,5 +247,5 @@ def test_the_documentation_lists_what_each_accepts() -> None:
     if not page.exists():
         pytest.skip("only with the sources")
     rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
-    # The last is Airflow's to check: users make no trigger of a task.
+    # The last row is left out, since users do not create a task's trigger.
     assert set(ACCEPTED) - {"version"} <= set(re.findall(r"`(\w+)`", " ".join(rows)))

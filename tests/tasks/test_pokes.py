@@ -11,7 +11,6 @@ from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.polling.poll import poll_until
-from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.polling.fake_arroyo import FakeArroyo
 from tests.polling.virtual_time import ManualTime, VirtualClock
 
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.arroyo_versions("0.16")
 class Pokes:
     """Pokes a sensor as Airflow does: each time a new one, of the same task.
 
-    :param store: what remembers the task's state; None before Airflow 3.3.
+    :param store: the task's state store; None before Airflow 3.3.
     """
 
     def __init__(self, pipeline_id: str, store: StateStore | None) -> None:
@@ -43,9 +42,7 @@ class Pokes:
 
 
 @pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
-def test_what_does_not_change_is_logged_by_the_first_poke_alone(
-    store: StateStore | None, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_an_unchanged_state_is_logged_by_the_first_poke(store: StateStore | None, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     pokes = Pokes(pipeline_id, store)
     begin, state = pokes.poke()
@@ -54,14 +51,12 @@ def test_what_does_not_change_is_logged_by_the_first_poke_alone(
     assert [pokes.poke(), pokes.poke()] == [[], []]
     arrange.client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
     arrange.until(pipeline_id, "Stopped")
-    # Before 3.3, Airflow has no place where the state could be remembered.
+    # Before 3.3, Airflow cannot store the state.
     assert pokes.poke() == ([] if store is None else ["Running, run 1 → Stopped, run 1: orders"])
     assert pokes.poke() == []
 
 
-def test_a_state_store_that_fails_costs_a_line_and_nothing_else(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_failing_state_store_only_adds_log_lines(arrange: Arrange) -> None:
     class Broken(StateStore):
         def get(self, *_: Any) -> Any:
             raise RuntimeError("no API")
@@ -70,7 +65,7 @@ def test_a_state_store_that_fails_costs_a_line_and_nothing_else(
     assert [len(pokes.poke()), len(pokes.poke())] == [2, 0]
 
 
-def test_each_poke_asks_airflow_twice_for_what_it_remembers(arrange: Arrange) -> None:
+def test_each_poke_reads_the_state_store_at_most_twice(arrange: Arrange) -> None:
     class Counting(StateStore):
         asked = 0
 
@@ -111,8 +106,8 @@ def test_the_tolerance_is_kept_to_a_second_though_the_look_up_failed_as_well(
 
 
 @pytest.mark.parametrize("by_name", [True, False], ids=["name", "id"])
-def test_pipeline_that_an_earlier_poke_saw_and_that_was_deleted(arrange: Arrange, by_name: bool) -> None:
-    """It is not waited for again, except by a later try."""
+def test_a_pipeline_that_was_deleted_between_pokes_is_an_error(arrange: Arrange, by_name: bool) -> None:
+    """Only a later try waits for it again."""
     store = StateStore()
     pipeline_id = arrange.pipeline("Running")
     which = {"pipeline_name": "orders"} if by_name else {"if_missing": "wait"}
@@ -126,10 +121,10 @@ def test_pipeline_that_an_earlier_poke_saw_and_that_was_deleted(arrange: Arrange
     arrange.client.patch_pipeline(pipeline_id, stop="immediate")
     arrange.until(pipeline_id, "Stopped")
     arrange.client.delete_pipeline(pipeline_id)
-    # Another one of its name is not the one that was seen.
+    # Another pipeline of that name is not the same one.
     arrange.pipeline("Running")
-    says = rf"^Pipeline 'orders' \({pipeline_id}\) was deleted externally; last seen Running \(run 1\)"
-    with pytest.raises(ArroyoTaskError, match=says):
+    message = rf"^Pipeline 'orders' \({pipeline_id}\) was deleted externally; last seen Running \(run 1\)"
+    with pytest.raises(ArroyoTaskError, match=message):
         poke(1, datetime.now(UTC))
     assert poke(2) is False
     assert poke(2, datetime.now(UTC)) is False

@@ -1,6 +1,6 @@
-"""``until_checkpoint``, ``max_restarts`` and ``Finishing``: alike in every mode, on both versions.
+"""``until_checkpoint``, ``max_restarts`` and ``Finishing``: the same in every mode and on both versions.
 
-The sandbox's time passes sixty times as fast: a source gives up on its broker after half a second.
+The sandbox's clock is sixty times as fast: a source gives up on its broker after half a second.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def broken_before(*states: str, **more: Any) -> Callable[[Arrange], Make]:
 
 
 def restarted(arrange: Arrange) -> Make:
-    # Its checkpoints of before the restart prove nothing of the run that follows.
+    # The checkpoints from before the restart prove nothing about the new run.
     pipeline_id = arrange.pipeline("Running")
     arrange.sandbox.faults.kill_worker(pipeline_id)
     while (job := arrange.client.get_job(pipeline_id)) is None or job.run_id < 2:
@@ -100,7 +100,7 @@ def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, a
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_the_proof_of_life_costs_few_requests(mode: str, arrange: Arrange) -> None:
+def test_until_checkpoint_costs_few_requests(mode: str, arrange: Arrange) -> None:
     assert run_task(submit(until_checkpoint=True, checkpoint_interval=60), mode).error is None
     reads = [one for one in arrange.sandbox.requests if one.path.endswith("/checkpoints")]
     assert 1 <= len(reads) <= 6

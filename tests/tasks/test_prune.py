@@ -37,7 +37,7 @@ def names(result: dict[str, Any]) -> list[str]:
     return [one["pipeline_name"] for one in result["deleted"]]
 
 
-def test_a_file_that_was_renamed(sandbox: ArroyoSandbox) -> None:
+def test_a_renamed_file_is_an_error_until_the_user_decides(sandbox: ArroyoSandbox) -> None:
     old = deployed("old", ENDLESS, "first")
     specs = [{"pipeline_name": "new", "group": "default", "query": ENDLESS}]
     with pytest.raises(
@@ -52,7 +52,7 @@ def test_a_file_that_was_renamed(sandbox: ArroyoSandbox) -> None:
     assert names(prune([{**specs[0], "pipeline_name": "old"}])) == ["new"]
 
 
-def test_a_prune_of_an_earlier_run(sandbox: ArroyoSandbox) -> None:
+def test_a_prune_of_an_earlier_run_keeps_newer_pipelines(sandbox: ArroyoSandbox) -> None:
     deployed("kept", ENDLESS, "first")
     deployed("new", SECOND, "second")
     assert names(prune(["kept"], datetime(2026, 1, 1, tzinfo=UTC))) == []

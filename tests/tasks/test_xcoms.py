@@ -1,4 +1,4 @@
-"""The XComs of a task, however it ends: its pipeline as soon as it is known, and the states that it saw."""
+"""The XComs of a task, however it ends: its pipeline as soon as it is known, and the observed states."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ LINK = "_link_ArroyoPipelineLink"
 
 
 def check_pipeline(xcoms: dict[str, Any], sandbox: ArroyoSandbox) -> None:
-    """Check that they say which pipeline it is."""
+    """Check the XComs that identify the pipeline."""
     assert xcoms["pipeline_id"]
     assert xcoms["pipeline_name"] == "orders"
     assert xcoms[LINK] == f"{sandbox.url}/pipelines/{xcoms['pipeline_id']}"
 
 
 def check_transitions(xcoms: dict[str, Any], last: str) -> None:
-    """Check that they tell how it came to the last state."""
+    """Check the transitions up to the last state."""
     seen = xcoms["arroyo_transitions"]
     assert seen[-1]["state"] == last
     times = [datetime.fromisoformat(one["at"]) for one in seen]
@@ -63,17 +63,17 @@ def check_transitions(xcoms: dict[str, Any], last: str) -> None:
     ],
     ids=["running", "finished", "failed", "timeout"],
 )
-def test_a_submit(make: Make, last: str, mode: str, sandbox: ArroyoSandbox) -> None:
+def test_the_xcoms_of_a_submit(make: Make, last: str, mode: str, sandbox: ArroyoSandbox) -> None:
     ended = run_task(make, mode)
     assert (ended.error is None) == (last in ("Finished",) or ended.result is not None)
     check_pipeline(ended.xcoms, sandbox)
-    # Failing is the failure already.
+    # Failing already counts as the failure.
     if last == "Failed" and ended.xcoms["arroyo_transitions"][-1]["state"] == "Failing":
         last = "Failing"
     check_transitions(ended.xcoms, last)
 
 
-def test_a_submit_that_never_starts_leaves_its_pipeline_for_teardown(sandbox: ArroyoSandbox) -> None:
+def test_a_submit_that_times_out_leaves_its_pipeline_for_teardown(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.never_starts("orders")
     ti = FakeTaskInstance()
     assert run_task(submit(timeout=2), SYNC, ti).error is not None
@@ -84,7 +84,7 @@ def test_a_submit_that_never_starts_leaves_its_pipeline_for_teardown(sandbox: Ar
 
 
 @pytest.mark.parametrize("mode", OPERATOR_MODES)
-def test_a_stop(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_the_xcoms_of_a_stop(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     ended = run_task(stop(arrange.pipeline("Running")), mode)
     check_pipeline(ended.xcoms, sandbox)
     check_transitions(ended.xcoms, "Stopped")
@@ -93,7 +93,7 @@ def test_a_stop(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
 @pytest.mark.parametrize("named", [False, True], ids=["id", "name"])
-def test_a_sensor(mode: str, named: bool, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_the_xcoms_of_a_sensor(mode: str, named: bool, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     sandbox.faults.stop(pipeline_id, after=0.7)
     make = sense(None, "Stopped", pipeline_name="orders") if named else sense(pipeline_id, "Stopped")
@@ -105,9 +105,7 @@ def test_a_sensor(mode: str, named: bool, sandbox: ArroyoSandbox, arrange: Arran
 @pytest.mark.parametrize(
     "make", [submit(wait_for="Finished"), sense("pl_1", "Stopped")], ids=["submit", "sense"]
 )
-def test_they_are_there_while_a_task_waits_in_the_triggerer(
-    make: Make, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_xcoms_exist_while_a_task_is_deferred(make: Make, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     operator, ti = make(deferrable=True, defer_after=0), FakeTaskInstance()
     if operator.pipeline_id is not None:
         operator.pipeline_id = arrange.pipeline("Running")
@@ -117,20 +115,18 @@ def test_they_are_there_while_a_task_waits_in_the_triggerer(
     check_transitions(ti.xcoms, ti.xcoms["arroyo_transitions"][0]["state"])
 
 
-def test_what_was_seen_before_a_deferral_is_not_forgotten(sandbox: ArroyoSandbox) -> None:
+def test_states_from_before_a_deferral_are_included(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.flap("orders", runs=3, every=0.4 * SPEED)
     ended = run_task(submit(stable_for=1.5, timeout=100), "deferred late")
     assert ended.deferrals == 1
-    # Between two polls of a slow machine, a run may come and go.
+    # On a slow machine, a whole run may happen between two polls.
     runs = {one["run_id"] for one in ended.xcoms["arroyo_transitions"]}
     assert min(runs) <= 1
     assert max(runs) == 4
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_the_reason_of_a_failure_that_was_waited_for(
-    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_an_expected_failure_returns_its_reason(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     sandbox.faults.fail("orders", after=0.3, error="disk full", domain="external")
     ended = run_task(sense(arrange.pipeline(), "Failed"), mode)
     assert "disk full" in ended.result["failure_reason"]
@@ -159,17 +155,17 @@ def test_the_output_of_a_submit_has_its_keys(key: str, sandbox: ArroyoSandbox) -
 
 
 def deploys() -> Make:
-    """Return what makes a task that deploys the pipeline ``orders``."""
+    """Return a factory for a task that deploys the pipeline ``orders``."""
     given = {"pipeline_name": "orders", "query": ENDLESS, "until_checkpoint": False, "timeout": 20}
     return lambda **mode: ArroyoDeployPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
 @pytest.mark.arroyo_versions("0.15")
 @pytest.mark.parametrize("kind, lists_before", [("submit", 1), ("deploy", 1)])
-def test_what_fails_after_its_create_leaves_its_pipeline(
+def test_a_task_that_fails_after_its_create_leaves_its_pipeline(
     kind: str, lists_before: int, sandbox: ArroyoSandbox
 ) -> None:
-    """On 0.15 the create is followed by a look at what else it may have created."""
+    """On 0.15, the create is followed by a search for duplicates."""
     make = submit() if kind == "submit" else deploys()
     sandbox.faults.status(403, path="*/pipelines", method="GET", skip=lists_before, times=None)
     ended = run_task(make, SYNC)
@@ -186,7 +182,7 @@ def test_what_fails_after_its_create_leaves_its_pipeline(
 
 
 @pytest.mark.arroyo_versions("0.15")
-def test_what_fails_before_its_create_leaves_none(sandbox: ArroyoSandbox) -> None:
+def test_a_task_that_fails_before_its_create_leaves_no_pipeline(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(403, path="*/pipelines", method="GET", times=None)
     ended = run_task(submit(), SYNC)
     assert "pipeline_id" not in ended.xcoms
