@@ -123,15 +123,11 @@ def failure_of(error: BaseException) -> Failure:
         if any(isinstance(cause, classes) for cause in chain):
             if failure is Failure.PROXY and any(isinstance(cause, _BROKE_OFF) for cause in chain):
                 return Failure.BROKEN
-            if failure is Failure.CUT_SHORT and any(map(_is_bad_chunk_size, chain)):
+            # Python reports a chunk's size that is no number as an incomplete response, like one that was cut off.
+            if failure is Failure.CUT_SHORT and any(isinstance(cause, ValueError) for cause in chain):
                 return Failure.MALFORMED
             return failure
     return Failure.BROKEN
-
-
-def _is_bad_chunk_size(error: BaseException) -> bool:
-    # Python reports this as an incomplete response, like one that was cut off there.
-    return isinstance(error, ValueError) and not str(error).endswith("b''")
 
 
 def explain(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ from typing import Any
 import urllib3
 import urllib3.connection
 from urllib3.util.response import assert_header_parsing
+
+_MAX_LINE = 65_536
+"""The longest line that announces a chunk, in bytes, as in ``http.client``."""
+
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 
 MAX_INTERIM_RESPONSES = 100
 """How many interim responses may precede a response."""
@@ -141,6 +147,16 @@ class _Response(http.client.HTTPResponse):
                 del self.headers["content-length"]
                 self.will_close = True
         self._has_begun = True
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_MAX_LINE)
+        if not line.endswith(b"\n") and len(line) < _MAX_LINE:
+            raise http.client.IncompleteRead(b"")
+        if (size := _CHUNK_SIZE.fullmatch(line)) is None:
+            self._close_conn()
+            # Python would also take what its int() takes: 0x1f, +5, 1_0.
+            raise ValueError("a chunk whose size is not a hexadecimal number")
+        return int(size[1], 16)
 
     def _safe_read(self, amt: int) -> bytes:
         data: bytes = super()._safe_read(amt)  # type: ignore[misc]  # not in the stubs

@@ -166,6 +166,11 @@ class PipelineGraph(ApiModel):
         return max((node.parallelism for node in self.nodes), default=None)
 
     @property
+    def tasks(self) -> int | None:
+        """The number of tasks that a run with this parallelism has; None without nodes."""
+        return sum(node.parallelism for node in self.nodes) or None
+
+    @property
     def sources(self) -> frozenset[int]:
         """The ids of its first nodes."""
         return frozenset(node.node_id for node in self.nodes) - {edge.dest_id for edge in self.edges}

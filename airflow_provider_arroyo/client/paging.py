@@ -14,6 +14,9 @@ from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
 _GROWTH = 10
 
+_MAX_LIMIT = 1_000_000
+"""The limit from which on pages do not grow any more; Arroyo's own maximum is some two billion."""
+
 _MAX_PAGES = 1000
 """The maximum number of pages. Arroyo fills each page, so a longer list would never end."""
 
@@ -27,8 +30,9 @@ def iter_pages(
     """Yield each item of a list once; pages are requested as needed.
 
     ``starting_after`` also skips items with the same date as the named one, and returns nothing if that was deleted.
-    So the next request asks for the same list again, ten times longer. Only if the server itself limits a page does
-    it ask for the items after the last one.
+    So the next request asks for the same list again, ten times longer. Only if the server itself limits a page, so
+    that this brings nothing new, does it ask for the items after the last one. A page may be shorter than requested
+    for another reason: Arroyo leaves out pipelines that it cannot read any more.
 
     :param send: sends a request.
     :param first: requests the first page; has a limit.
@@ -36,7 +40,7 @@ def iter_pages(
         query string, or if pages never end. Otherwise, existing items would seem to be missing.
     """
     seen: set[str] = set()
-    params = first.params
+    params, grows = first.params, True
     for _ in range(_MAX_PAGES):
         page = send(replace(first, params=params)).value
         new = [item for item in page.data if item.id not in seen]
@@ -45,10 +49,10 @@ def iter_pages(
         if not page.has_more and (page.data or not seen):
             return
         limit = int(params["limit"])
-        if new and len(page.data) >= limit:
-            params = {**params, "limit": str(limit * _GROWTH)}
-        elif page.data and (new or params.get("starting_after") == first.params.get("starting_after")):
-            params = {**params, "starting_after": page.data[-1].id}
+        if grows and limit < _MAX_LIMIT and (new or not seen):
+            params = {**params, "limit": str(limit * _GROWTH if new else _MAX_LIMIT)}
+        elif page.data and (new or grows):
+            params, grows = {**params, "starting_after": page.data[-1].id}, False
         else:
             raise _incomplete(first, "a further page was announced, but it had nothing new")
     raise _incomplete(first, f"after {_MAX_PAGES:,} pages, more are announced")

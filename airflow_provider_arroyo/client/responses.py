@@ -202,7 +202,7 @@ class _Interpreter:
         # A refusal of SQL can hold any words but the whole text about ids.
         is_name_taken = not self._request.has_sql and NAME_TAKEN.fullmatch(words)
         creates = self._request.changes and not self._request.gone
-        if creates and status in (400, 409) and (words == ID_TAKEN or is_name_taken):
+        if creates and status in (400, 409) and (ID_TAKEN.fullmatch(words) or is_name_taken):
             what = f"already has {self._request.about or 'one'}: the id or name is taken."
             return self._api_error(what, ArroyoConflictError)
         if words == "Route not found":

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-ID_TAKEN = "A record already exists with that name or id"
+ID_TAKEN = re.compile(r"A record already exists with that name( or id)?")
+"""0.15 knows no id of the caller's."""
+
 NAME_TAKEN = re.compile(r"\w+ with that name already exists")
 CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found")
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
+from airflow_provider_arroyo.monitoring.final_checkpoint import LONG_SECONDS, WAY_OUT, waits_seconds
 from airflow_provider_arroyo.monitoring.metrics import backpressure
 from airflow_provider_arroyo.monitoring.restarts import SeenRun
 from airflow_provider_arroyo.text import duration, in_run, run_number, shorten
@@ -169,6 +170,9 @@ def _condition(e: Evidence) -> _Condition:
             return Kind.SQL_REFUSED, "The pipeline has no job, and Arroyo refuses its SQL."
         return Kind.NO_JOB, "The pipeline has no job."
     job = e.jobs[-1]
+    if (waits := waits_seconds(e.jobs, e.checkpoints, e.now)) > LONG_SECONDS:
+        what = f"{job.state}, {run_number(job.run_id)}: it waits for its final checkpoint, for {duration(waits)} now."
+        return Kind.NO_CHECKPOINT, what, (WAY_OUT[JobState(job.state)],)
     if (ended := _ended_or_ending(e, job)) is not None:
         return ended
     restarts = _restarts(e.jobs)

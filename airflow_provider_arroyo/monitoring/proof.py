@@ -5,8 +5,9 @@ its first checkpoint begins but never finishes. A checkpoint finishes only after
 barrier.
 
 Epochs, not clocks, tell which run a checkpoint belongs to: Arroyo renews a job's ``start_time`` only when the job is
-created or resumed. Checkpoints that had finished when a run was first seen are older; before a first run, there are
-none.
+created, resumed or restarted after a failure. Checkpoints that had finished when a run was first seen are older, and
+so are those that had been written, but not committed by the sinks: after a failure, the next run commits them. Before
+a first run, there are none.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ SETTLES_SECONDS = 0.5
 up to 200 ms later.
 """
 
+_WRITTEN = "WritingMetadata"
+"""The last phase of a checkpoint before the sinks commit."""
+
 _LEAST_SECONDS = 1.0
 _MOST_SECONDS = 10.0
 
@@ -33,7 +37,7 @@ _MOST_SECONDS = 10.0
 class ProofOfLife(JsonValue):
     """What is known about the checkpoints of one run.
 
-    :param after_epoch: the highest epoch that had finished when the run was first seen; None if unknown.
+    :param after_epoch: the highest epoch that had been written when the run was first seen; None if unknown.
     :param epoch: the finished checkpoint that is the proof; None without one.
     :param open_epoch: the last checkpoint, if it has not finished.
     :param is_final: whether the checkpoints were read when no more could follow.
@@ -60,7 +64,8 @@ class ProofOfLife(JsonValue):
         self.open_epoch = None if last is None or last.is_finished else last.epoch
         self.is_final = is_final
         if self.after_epoch is None:
-            self.after_epoch = finished
+            written = (one.epoch for one in checkpoints if any(span.event == _WRITTEN for span in one.events))
+            self.after_epoch = max((finished, *written))
         elif finished > self.after_epoch:
             self.epoch = finished
         return self.epoch is not None

@@ -55,7 +55,10 @@ class CheckpointAge:
         if job.state in _TAKES_NONE or job.running_desired is False:
             self.since = None
         elif self.since is None:
-            self.since, self.read_at, self.tried_at, self.may_be_older = now, None, None, is_first
+            # A job that starts again shows when it ended, and no new start, until it runs.
+            is_starting = job.finish_time_micros is not None
+            self.since, self.read_at, self.tried_at = now, None, None
+            self.may_be_older = is_first and not is_starting
 
     def due(self) -> float | None:
         """Return when the checkpoints must be read; None if none are expected."""

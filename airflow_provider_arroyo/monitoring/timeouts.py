@@ -106,4 +106,14 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
         return f"It is still running. Allow more time ({argument}), or check that its sources are bounded."
     if job.state == JobState.STOPPED:
         return "No resume was requested. Resume it."
+    if job.state == JobState.RESTARTING:
+        return (
+            "Arroyo waits for its final checkpoint, in vain if another one was in progress when the restart was "
+            f"requested. Allow more time ({argument}), or restart it with force=True, which does without."
+        )
+    if job.state in (JobState.RESCALING, JobState.CHECKPOINT_STOPPING):
+        return (
+            "Arroyo waits for its final checkpoint. Check its sources and sinks, allow more time "
+            f"({argument}), or stop it with mode='immediate', which does without."
+        )
     return f"Check Arroyo's controller and workers, or allow more time ({argument})."

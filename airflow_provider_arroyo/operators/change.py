@@ -96,6 +96,8 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             # Whether the run that follows from it has begun is told by the run before it alone.
             self.log.info("An earlier try of this task requested the change: %s", pipeline.short)
             action, note = Action.UPDATED, noted
+        elif action is Action.UNCHANGED and changed.before is not None:
+            action = Action.UPDATED  # requested earlier, and not in effect yet
         self._log_begin(f"Pipeline {action.value}", pipeline)
         for one in note.changes:
             self.log.info("Changed %s", one["difference"])
@@ -144,13 +146,14 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
                 advice = f"Fix the cause. {_KEPT}"
             self._fail(result, pipeline, advice=advice)
         before = resume_context.get("baseline")
-        if job.state == JobState.FINISHED and before and not Baseline.from_dict(before).is_before(job):
+        has_new_run = Baseline.from_dict(before).is_before(job) if before else action != "updated"
+        if job.state == JobState.FINISHED and not has_new_run:
             raise _finished(pipeline)
         settings = self._settings()
         if settings and (names := still_different(self._client(), pipeline.pipeline_id, settings)):
             raise ArroyoError(
                 f"Arroyo accepted the change of {pipeline.inline} but did not apply it: {', '.join(names)}. "
-                "Another task may have changed it meanwhile; check Arroyo's console."
+                "Another task may have changed it meanwhile, or it restarted by itself at that moment: try again."
             )
         return self._changed(pipeline, job, resume_context)
 
@@ -166,15 +169,15 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
     """Begin a new run of a pipeline, by a restart or a resume, and wait until it runs.
 
     A running or failed pipeline is restarted, a stopped one is resumed. If it is between two runs or about to stop,
-    the task first waits for that to end. A finished or ``Finishing`` pipeline fails the task, since Arroyo ignores a
-    restart of it. If a pipeline fails before the restart takes effect, the task waits for the new run all the same.
-    Each try of the task begins another run.
+    the task first waits for that to end; a restart in which Arroyo is stuck is forced. A finished or ``Finishing``
+    pipeline fails the task, since Arroyo ignores a restart of it. If a pipeline fails before the restart takes
+    effect, the task waits for the new run all the same. Each try of the task begins another run.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
     :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
         several are alive, the task fails and lists them. Templated.
-    :param force: whether a running pipeline is restarted without a checkpoint, default False. It then continues from
-        its last regular checkpoint.
+    :param force: whether a running or ``Restarting`` pipeline is restarted without a checkpoint, default False. It
+        then continues from its last regular checkpoint.
     :param ignore_state: whether the new run starts without the state of the last checkpoint (Arroyo 0.16), default
         False. The log says which state is dropped. If the server requires that the pipeline is stopped first, the
         task stops it.
@@ -244,10 +247,11 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
 class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
     """Change settings of a pipeline in one request that contains only what differs.
 
-    A new parallelism, environment or scheduler config begins a new run, and the task waits for it; a new checkpoint
-    interval does not. A stopped or failed pipeline is not started; the settings apply from its next start. If nothing
-    differs, nothing is requested, but a running pipeline must still meet ``stable_for`` and ``until_checkpoint``. On
-    Airflow 3.3 and later, a retry knows what its first try requested, and waits for that run.
+    A new parallelism, environment or scheduler config begins a new run, and the task waits for it; so does the first
+    new checkpoint interval after a restart. A running pipeline must meet ``stable_for`` and ``until_checkpoint``. If
+    it is stopped or failed, the settings apply from its next start. What Arroyo already has is not requested again,
+    but a parallelism that it dropped is applied by a restart. On Airflow 3.3 and later, a retry waits for the run
+    that its first try requested.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
     :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
@@ -342,8 +346,5 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
 
 
 def _finished(pipeline: PipelineRef) -> ArroyoError:
-    return ArroyoError(
-        f"{pipeline.label} is Finished and can never run again: the change has no effect. "
-        "Submit it again to run it once more.",
-        is_fatal=True,
-    )
+    what = f"{pipeline.label} is Finished and can never run again: the change has no effect."
+    return ArroyoError(f"{what} Submit it again to run it once more.", is_fatal=True)

@@ -22,8 +22,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
     """Stop and delete the pipelines that a group deployed earlier and no longer contains.
 
     It only touches pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's
-    namespace. It logs which ones before it begins. Each is stopped with a final checkpoint, and deleted together with
-    its state.
+    namespace. It logs which ones before it begins. Each is stopped with a final checkpoint (without, if that does
+    not finish within 2 minutes), and deleted together with its state.
 
     It deletes no pipeline whose SQL was deployed again later, under a new name or in another group: its file was
     probably renamed or moved, and the new pipeline does not have its state. It deletes the others, then fails

@@ -213,9 +213,19 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
             stop = StopRequest.from_dict(request)
         checkpoints = self._checkpoints(pipeline, job) or ()
         proof = None if stop is None else checkpoint_of_stop(checkpoints, stop, job)
-        return self._proven(pipeline, job, proof)
+        are_gone = not checkpoints and stop is not None and stop.after_epoch > 0
+        return self._proven(pipeline, job, proof, are_gone=are_gone)
 
-    def _proven(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    def _proven(
+        self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None, *, are_gone: bool = False
+    ) -> dict[str, Any]:
+        """Return the result for a stopped pipeline.
+
+        :param pipeline, job: the pipeline and its job.
+        :param checkpoint: the final checkpoint; None without proof.
+        :param are_gone: whether Arroyo lists none of the checkpoints any more that it listed before the stop.
+        :raises ArroyoError: if proof is required, and there is none.
+        """
         if checkpoint is None and self.mode == StopMode.CHECKPOINT:
             text = (
                 f"{pipeline.label} is Stopped, but nothing proves that it took a final checkpoint: a resume may "
@@ -223,6 +233,12 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
                 if job.run_id
                 else f"{pipeline.label} was stopped before its first run, so it has no checkpoint."
             )
+            if are_gone:
+                text = (
+                    f"{pipeline.label} is Stopped, and Arroyo no longer lists its checkpoints, so nothing can prove "
+                    "that it took a final one. With job-controller = 'worker', Arroyo lists them only while the "
+                    "pipeline runs."
+                )
             if self.require_checkpoint:
                 raise ArroyoError(text)
             self.log.warning("%s", text)

@@ -20,7 +20,8 @@ from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings
-from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_going_down
+from airflow_provider_arroyo.pipelines.existing import RESTART_SECONDS, Action, Existing, is_going_down
+from airflow_provider_arroyo.pipelines.restarting import PICKED_UP_SECONDS, StuckRestart
 from airflow_provider_arroyo.text import duration, run_number, shorten
 
 _REQUEST_SECONDS = 1.0
@@ -36,7 +37,8 @@ class Changed:
     """What was requested.
 
     :param action: what was done.
-    :param before: its job before the request, if a new run follows; None if none does.
+    :param before: its job before the request, if a new run follows; None if none does. For an unchanged pipeline, a
+        new run follows from an earlier request.
     :param must_run: whether the pipeline must be running in the end.
     :param differences: the settings that differed.
     :param wanted: a hash of all the wanted settings; empty for a restart.
@@ -128,11 +130,17 @@ class Change:
         :raises ArroyoError: if it has finished or is about to; nothing was changed then.
         :raises ArroyoUnsupportedError: if the server is too old for ``ignore_state``.
         """
+        if force and not ignore_state and (job := self._restarting()) is not None:
+            # Arroyo may be stuck in it, and obeys at once.
+            self._existing.restart(self._pipeline.id, job, force=True)
+            return Changed(action=Action.RESTARTED, before=job)
         job = self._settled()
         if ignore_state:
             return self._restart_without_state(job)
         if job.state == JobState.RUNNING:
             self._existing.restart(self._pipeline.id, job, force=force)
+            if not force:
+                self._see_restart(job)
             return Changed(action=Action.RESTARTED, before=job)
         action, before = self._existing.adopt(self._pipeline.id, job)
         return Changed(action=action, before=before)
@@ -152,19 +160,53 @@ class Change:
         runs = job.state == JobState.RUNNING
         differences, wanted = compare_settings(self._pipeline, job, **settings), settings_hash(settings)
         if not differences:
-            return Changed(action=Action.UNCHANGED, must_run=runs, wanted=wanted)
+            is_open = settings.get("parallelism") is not None and lacks_tasks(self._pipeline, job)
+            before = self._apply_parallelism(job) if is_open else None
+            return Changed(action=Action.UNCHANGED, before=before, must_run=runs, wanted=wanted)
         # A stopped or failed pipeline uses them at its next start.
         is_new_run = runs and begins_new_run(differences)
         changed = Changed(
             action=Action.UPDATED,
             before=job if is_new_run else None,
-            must_run=is_new_run,
+            must_run=runs,
             differences=differences,
             wanted=wanted,
         )
         self._note(changed)
         self._client.patch_pipeline(self._pipeline.id, **{one.argument: one.wanted for one in differences})
+        if is_new_run:
+            self._see_restart(job)
         return changed
+
+    def _apply_parallelism(self, before: Job) -> Job | None:
+        """Make sure that a parallelism which was requested earlier takes effect; return the job before that.
+
+        Arroyo may be about to apply it. It never does if it got it between two runs, after it had read the settings.
+        """
+
+        def has_changed() -> bool:
+            job = self._client.get_job(self._pipeline.id)
+            return job is None or not lacks_tasks(self._pipeline, job) or job.run_id != before.run_id
+
+        if not self._existing.retry_until(has_changed, PICKED_UP_SECONDS):
+            self._client.log.warning(
+                "Restarting, since it runs %s tasks instead of %s: Arroyo has dropped the new parallelism: %s",
+                before.tasks,
+                self._pipeline.graph.tasks,
+                self._name,
+            )
+            self._existing.restart(self._pipeline.id, before)
+            self._see_restart(before)
+        return before
+
+    def _restarting(self) -> Job | None:
+        """Return the job if a restart of it is in progress, and no stop is requested."""
+        job = self._client.get_job(self._pipeline.id)
+        return job if job is not None and job.state == JobState.RESTARTING and job.running_desired else None
+
+    def _see_restart(self, before: Job) -> None:
+        left = self._deadline - self._client.clock() - _REQUEST_SECONDS
+        self._existing.see_restart(self._pipeline.id, before, seconds=max(0.0, min(left, RESTART_SECONDS)))
 
     def _settled(self) -> Job:
         """Return the job once it is running or has ended, and is not between two runs or stopping.
@@ -194,18 +236,26 @@ class Change:
         return job
 
     def _settle(self, job: Job) -> Job | None:
-        began = self._client.clock()
+        began, stuck = self._client.clock(), StuckRestart(self._client, self._pipeline.id)
         self._client.log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
+
+        def is_changing(latest: Job) -> bool:
+            stuck.poll(latest)
+            return _is_changing(latest)
+
         # Leave time for what follows.
         left = self._deadline - _REQUEST_SECONDS - began
-        latest = self._existing.poll_while(self._pipeline.id, _is_changing, left)
+        latest = self._existing.poll_while(self._pipeline.id, is_changing, left)
         if latest is None or not _is_changing(latest):
             return latest
+        way_out = "stop the pipeline first, with mode='force' if nothing else helps"
+        if latest.state == JobState.RESTARTING:
+            way_out = "restart it with force=True, which does without its final checkpoint"
         raise ArroyoError(
             f"{self._pipeline.label} neither ran nor ended within {duration(self._client.clock() - began)}; it is "
             f"{latest.state} ({run_number(latest.run_id)}). Nothing was changed, "
             "since Arroyo can change it only when it is running or has ended. Allow more time (timeout), check "
-            "Arroyo's controller and workers, or stop the pipeline first, with mode='force' if nothing else helps."
+            f"Arroyo's controller and workers, or {way_out}."
         )
 
     def _restart_without_state(self, job: Job) -> Changed:
@@ -244,12 +294,26 @@ def _is_changing(job: Job) -> bool:
     return job.state not in AT_WORK | TERMINAL_STATES or is_going_down(job)
 
 
+def lacks_tasks(pipeline: Pipeline, job: Job) -> bool:
+    """Return whether a running pipeline runs with another parallelism than the one that the server has for it."""
+    wanted = pipeline.graph.tasks
+    return job.state == JobState.RUNNING and None not in (job.tasks, wanted) and job.tasks != wanted
+
+
 def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the settings that still differ.
+    """Return the names of the settings that still differ, or are not in effect.
 
     :param client: sends the requests.
     :param pipeline_id: id of the pipeline.
     :param settings: see :meth:`Change.update`.
     """
-    found = compare_settings(client.get_pipeline(pipeline_id), client.get_job(pipeline_id), **settings)
-    return tuple(one.argument for one in found)
+    pipeline, job = client.get_pipeline(pipeline_id), client.get_job(pipeline_id)
+    found = [one.argument for one in compare_settings(pipeline, job, **settings)]
+    if (
+        settings.get("parallelism") is not None
+        and not found
+        and job is not None
+        and lacks_tasks(pipeline, job)
+    ):
+        found.append("parallelism")
+    return tuple(found)

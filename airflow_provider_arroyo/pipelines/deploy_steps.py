@@ -35,10 +35,17 @@ from airflow_provider_arroyo.pipelines.generations import (
 )
 from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.pipelines.stopping import request_stop
+from airflow_provider_arroyo.pipelines.stopping import (
+    LACKS_FINAL_CHECKPOINT,
+    lacks_final_checkpoint,
+    request_stop,
+)
 from airflow_provider_arroyo.text import duration, shorten
 
 T = TypeVar("T")
+
+_LEAST_SECONDS = 5.0
+"""How much time a repeated stop needs at least."""
 
 _SETTINGS = ("parallelism", "checkpoint_interval", "env_vars", "scheduler_config")
 
@@ -96,13 +103,22 @@ class DeploySteps:
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
-    def _stop_old(self, progress: DeployProgress) -> DeployProgress | Waiting:
+    def _stop_old(self, progress: DeployProgress, *, is_repeated: bool = False) -> DeployProgress | Waiting:
+        """Request the stop of the old pipeline.
+
+        :param progress: the progress.
+        :param is_repeated: whether it did not stop in time; if only its checkpoint is missing, it does without then.
+        """
         old, client = required(progress.old), self._client_until(progress.deadline)
         try:
             job = client.get_job(old.pipeline_id)
             if job is None or is_down(job):
                 return progress.done()
-            mode = effective_stop_mode(job)
+            mode = (
+                StopMode.IMMEDIATE
+                if is_repeated and lacks_final_checkpoint(job)
+                else effective_stop_mode(job)
+            )
             before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
             may_defer = Step.CREATE not in progress.steps
@@ -112,11 +128,12 @@ class DeploySteps:
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
         self._log.info("Stop requested (%s): %s, id %s", mode.value, old.short, old.pipeline_id)
+        may_repeat = mode is StopMode.CHECKPOINT and not is_repeated
         wait = WaitPlan.of_stop(
             old,
             job,
             requested_at=began,
-            deadline=progress.deadline,
+            deadline=(began + progress.deadline) / 2 if may_repeat else progress.deadline,
             finishing_is_final=mode is StopMode.CHECKPOINT,
             outage_tolerance=self._options.outage_tolerance,
         )
@@ -126,6 +143,11 @@ class DeploySteps:
         old, job = required(progress.old), result.job
         if result.outcome is Outcome.NO_CHECKPOINT:
             return self._stop_old(progress)
+        if result.outcome is Outcome.TIMED_OUT and self._clock() < progress.deadline - _LEAST_SECONDS:
+            if lacks_final_checkpoint(job):
+                # It never finishes once a source or sink is stuck, which this deploy may be about to mend.
+                self._log.warning(LACKS_FINAL_CHECKPOINT, old.label, duration(result.waited_seconds))
+            return self._stop_old(progress, is_repeated=True)
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError, Disposition
@@ -15,6 +16,9 @@ from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.restarting import StuckRestart
+from airflow_provider_arroyo.pipelines.stopping import LACKS_FINAL_CHECKPOINT, lacks_final_checkpoint
+from airflow_provider_arroyo.text import duration
 
 T = TypeVar("T")
 
@@ -23,8 +27,13 @@ SETTLE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 _MAX_POLL_SECONDS = 2.0
 _ENDED = TERMINAL_STATES | {JobState.FAILING}
+_SETTLED = _ENDED | AT_WORK
+_BETWEEN_RUNS_SECONDS = 30.0
+"""How long a pipeline may be between two runs until its settings are changed all the same, in seconds."""
 _STOP_SECONDS = 120.0
 """How long a pipeline may take to reach a terminal state before it is deleted, resumed or restarted, in seconds."""
+RESTART_SECONDS = 30.0
+"""How long a requested restart is watched in case Arroyo gets stuck in it, in seconds."""
 _TRIES = 5
 _LEAST_SECONDS = 5.0
 """How long the second step of a stop may take at least, however long the first one took."""
@@ -77,6 +86,8 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
             return Action.RESUMED, None
         job = self.wait_while_going_down(pipeline_id, job)
+        if patch:
+            job = self._wait_between_runs(pipeline_id, job)
         if job is None or job.state == JobState.FINISHED:
             return Action.ADOPTED, None
         if job.state == JobState.FAILED:
@@ -93,14 +104,28 @@ class Existing:
                 return Action.ADOPTED, None
             patched = self._client.patch_pipeline(pipeline_id, **patch)
             # A new checkpoint interval restarts nothing, nor does a parallelism that the server does not accept. A
-            # pipeline between two runs may begin the next one with it.
+            # pipeline that stays between two runs may begin the next one with it.
             is_rescaled = "parallelism" in patch and patched.graph.parallelism == patch["parallelism"]
             restarts = is_rescaled or not patch.keys().isdisjoint({"env_vars", "scheduler_config"})
             is_new_run = job.state == JobState.RUNNING and restarts
+            if is_new_run:
+                self.see_restart(pipeline_id, job)
             return Action.UPDATED, job if is_new_run else None
         if patch or not job.running_desired:
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
         return Action.RESUMED, job
+
+    def see_restart(self, pipeline_id: str, before: Job, *, seconds: float = RESTART_SECONDS) -> None:
+        """Wait until a requested restart takes its course, and free it if Arroyo is stuck in it.
+
+        :param pipeline_id: id of the pipeline.
+        :param before: its running job before the request.
+        :param seconds: how long this may take at most, default 30.
+        """
+        stuck = StuckRestart(self._client, pipeline_id)
+        # The wait for the new run tells what is wrong.
+        with suppress(ArroyoError):
+            self.retry_until(lambda: stuck.is_over(before), seconds)
 
     def wait_while_going_down(self, pipeline_id: str, job: Job | None) -> Job | None:
         """Return the job as soon as it is not on its way to ``Stopped`` or ``Failed``.
@@ -116,10 +141,26 @@ class Existing:
                 raise _not_stopped(pipeline_id, job)
         return job
 
+    def _wait_between_runs(self, pipeline_id: str, job: Job | None) -> Job | None:
+        """Return the job as soon as it is not between two runs, or after a while.
+
+        A parallelism that Arroyo gets while it schedules a run is shown, but not used by that run.
+        """
+        if job is None or job.state in _SETTLED:
+            return job
+        stuck = StuckRestart(self._client, pipeline_id)
+
+        def is_between_runs(latest: Job) -> bool:
+            stuck.poll(latest)
+            return latest.state not in _SETTLED
+
+        return self.poll_while(pipeline_id, is_between_runs, _BETWEEN_RUNS_SECONDS)
+
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.
 
-        If it becomes ``Finishing`` meanwhile, which such a stop cannot end, it is stopped immediately.
+        It is stopped immediately if it becomes ``Finishing``, which such a stop cannot end, or if the checkpoint does
+        not finish in time: if a source or sink is stuck, Arroyo waits for it for ever.
 
         :raises ArroyoError: if it does not stop.
         """
@@ -129,7 +170,12 @@ class Existing:
             if job is None or is_down(job):
                 return
             result = self._stop_and_wait(pipeline_id, job, effective_stop_mode(job), ends_at)
-            if result.outcome is Outcome.NO_CHECKPOINT:
+            if result.outcome is Outcome.TIMED_OUT:
+                self._client.log.warning(
+                    LACKS_FINAL_CHECKPOINT, f"Pipeline {pipeline_id!r}", duration(_STOP_SECONDS)
+                )
+                ends_at += _STOP_SECONDS
+            if result.outcome in (Outcome.NO_CHECKPOINT, Outcome.TIMED_OUT):
                 self._stop_and_wait(pipeline_id, result.job or job, StopMode.IMMEDIATE, ends_at)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
@@ -195,7 +241,8 @@ class Existing:
 
         :param pipeline_id: id of the pipeline.
         :param job: its job before the stop.
-        :param mode: how to stop; a wait for a stop with a checkpoint also ends in ``Finishing``.
+        :param mode: how to stop; a wait for a stop with a checkpoint also ends in ``Finishing``, and if only the
+            checkpoint is missing in time.
         :param ends_at: when it must have stopped, by the client's clock.
         :raises ArroyoError: if it does not stop, or the stop is withdrawn.
         """
@@ -219,7 +266,9 @@ class Existing:
             return result if result.is_over else None
 
         result = self.retry_until(ended, plan.deadline - self._client.clock()) or wait.tick(plan.deadline)
-        if result.outcome is Outcome.TIMED_OUT:
+        if result.outcome is Outcome.TIMED_OUT and not (
+            mode is StopMode.CHECKPOINT and lacks_final_checkpoint(result.job)
+        ):
             raise _not_stopped(pipeline_id, result.job)
         if result.outcome is Outcome.WITHDRAWN:
             raise explain(result, pipeline)
@@ -256,9 +305,12 @@ class Existing:
 
 
 def _not_stopped(pipeline_id: str, job: Job | None) -> ArroyoError:
+    advice = "Check Arroyo's controller."
+    if lacks_final_checkpoint(job):
+        advice = "Arroyo waits for its final checkpoint; a stop with mode='immediate' does without."
     return ArroyoError(
         f"Pipeline {pipeline_id!r} has not stopped within {_STOP_SECONDS:.0f} s; it is "
-        f"{job.state if job else 'without a job'}. Check Arroyo's controller."
+        f"{job.state if job else 'without a job'}. {advice}"
     )
 
 

@@ -8,9 +8,12 @@ from contextlib import suppress
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.client.models import Job, JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+
+LACKS_FINAL_CHECKPOINT = "%s has not finished its final checkpoint within %s; it is stopped without"
+"""The warning about a stop that waits for it in vain, with the pipeline's label and a duration."""
 
 _CHECKPOINTS_SECONDS = 10.0
 
@@ -49,3 +52,11 @@ def request_stop(
     date = response.server_date
     at_micros = int(date.timestamp() * 1_000_000) if date else None
     return StopRequest.after(before, at_micros, accepted=accepted, job=job)
+
+
+def lacks_final_checkpoint(job: Job | None) -> bool:
+    """Return whether a job waits for its final checkpoint before it stops.
+
+    It waits for ever if a source or sink is stuck: in that state, Arroyo (0.15 and 0.16) notices no failure.
+    """
+    return job is not None and job.state == JobState.CHECKPOINT_STOPPING

@@ -155,7 +155,10 @@ class Connections:
             "description": _profile_description(config),
         }
         # In Arroyo's database on SQLite, names need not be unique.
-        is_taken = "A record already exists with that name or id" if self._store.has_unique_profiles else None
+        is_taken = None
+        if self._store.has_unique_profiles:
+            is_taken = "A record already exists with that name"
+            is_taken += "" if self._engine.version == "0.15" else " or id"
         return _add(self._store.profiles, is_taken, profile)
 
     def _create_udf(self, call: Call) -> Response:

@@ -19,6 +19,8 @@ _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
 _NO_SUCH_FILE = "No such file or directory (os error 2)"
 _TOO_OFTEN = "Job has restarted too many times"
 _WORKING = (JobState.RUNNING, JobState.FINISHING)
+_FINAL = (JobState.RESTARTING, JobState.RESCALING, JobState.CHECKPOINT_STOPPING)
+"""The states that begin with a final checkpoint."""
 
 
 class Engine(Agenda):
@@ -89,8 +91,12 @@ class Engine(Agenda):
         if not self.controller_up or job.state_before_hold or job.pipeline.job is not job:
             return
         is_unreached = job.state == JobState.CREATED and (job.picked_up_at or 0) > self.now
-        if is_unreached or (job.state == JobState.SCHEDULING and self.now - job.entered < _STUCK):
+        is_scheduling = job.state == JobState.SCHEDULING and self.now - job.entered < _STUCK
+        is_short = job.state in (JobState.RESTARTING, JobState.RESCALING) and not job.is_stuck
+        if is_unreached or is_scheduling or is_short:
             return
+        if job.kafka_away:
+            runs.catch_up(job, self.now, self.rng)
         for cause in lifecycle.wanted(job):
             if row := self._table.get((job.state, cause)):
                 self._make(job, row)
@@ -211,9 +217,13 @@ class Engine(Agenda):
     def _make(self, job: Job, row: Transition) -> None:
         stays = None if row.stays is None else self._draw(row.stays)
         if row.leaves_checkpoint and stays is not None and job.run_started is not None:
-            runs.stopping_checkpoint(job, self.now, self.now + stays, self.rng)
+            if self._gets_stuck(job, row.to):
+                stays = None
+            else:
+                runs.stopping_checkpoint(job, self.now, self.now + stays, self.rng)
         if row.cause in lifecycle.RESTARTS:
-            job.restarted = job.state == JobState.RUNNING
+            is_requested = job.wanted.restarts != job.seen.restarts
+            job.restarted = is_requested and job.state in (JobState.RUNNING, JobState.RESTARTING)
             job.failures = 0
             if row.cause is Cause.RESTART_NO_STATE:
                 job.progress_micros = 0
@@ -224,17 +234,26 @@ class Engine(Agenda):
         job.run_id += row.counts_run
         self.enter(job, row.to.value, stays)
 
+    def _gets_stuck(self, job: Job, to: JobState) -> bool:
+        """Return whether the final checkpoint never finishes or, as a restart waits for no other, never begins."""
+        runs.catch_up(job, self.now, self.rng)
+        is_under_way = to is JobState.RESTARTING and runs.under_way(job, self.now) is not None
+        return self.variant != "0.16-worker" and (is_under_way or job.has_endless_checkpoint)
+
     def enter(self, job: Job, state: str, stays: int | None = None) -> None:
         """Put a job into a state.
 
         :param stays: microseconds until the next transition; None: it waits for something to happen.
         """
+        is_stuck = job.is_stuck
         before, job.state = job.state, state
         job.turn += 1
         job.entered = self.now
         if state == JobState.FINISHING:
             self._finishing(job)
-        elif before in _WORKING:
+        elif state in _FINAL and stays is None:
+            job.next_checkpoint = None
+        elif before in _WORKING or is_stuck:
             runs.end(job, self.now, self.rng)
         else:
             runs.drop_unfinished(job, self.now)

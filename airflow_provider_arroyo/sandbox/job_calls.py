@@ -54,10 +54,13 @@ class JobCalls:
     def _checkpoints(self, call: Call) -> Response:
         job, now = self._job(call), self._engine.now
         runs.catch_up(job, now, self._engine.rng)
-        unfinished = runs.under_way(job, now)
+        unfinished, listed = runs.under_way(job, now), job.checkpoints
+        if self._engine.variant == "0.16-worker":
+            # The leading worker has them in its memory, so there are those of its own run, while it runs.
+            since = job.run_started
+            listed = [one for one in listed if since is not None and one.start >= since and not job.terminal]
         return listing(
-            responses.checkpoint(item, now, self._version, done=item is not unfinished)
-            for item in job.checkpoints
+            responses.checkpoint(item, now, self._version, done=item is not unfinished) for item in listed
         )
 
     def _checkpoint_groups(self, call: Call) -> Response:

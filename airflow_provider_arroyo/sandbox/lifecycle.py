@@ -149,6 +149,10 @@ _NOT_SEEN = (
     _T(S.CHECKPOINT_STOPPING, Cause.STOP_FORCE, S.STOPPING, _STOPPING),
     _T(S.CHECKPOINT_STOPPING, Cause.WORKER_LOST, S.FAILED),
     _T(S.CHECKPOINT_STOPPING, Cause.WORKER_LOST_FOR_GOOD, S.FAILED),
+    # Only if the final checkpoint never begins, because another one was in progress, or never finishes.
+    _T(S.RESTARTING, Cause.RESTART_FORCE, S.RESTARTING, (92, 115)),
+    *(_T(S.RESTARTING, stop, S.STOPPING, _STOPPING) for stop in STOPS.values()),
+    *(_T(S.RESCALING, stop, S.STOPPING, _STOPPING) for stop in STOPS.values()),
     # Only after STUCK_SCHEDULING_MILLIS.
     *(_T(S.SCHEDULING, stop, S.STOPPING, _STOPPING) for stop in STOPS.values()),
 )
@@ -197,10 +201,11 @@ def wanted(job: Job) -> Iterator[Cause]:
     """Yield what the controller finds wanted of a job at a poll, in the order in which it decides."""
     wanted, seen = job.wanted, job.seen
     restarts, rescales = wanted.restarts != seen.restarts, wanted.parallelism != seen.parallelism
+    is_final = wanted.stop == "checkpoint"
     if wanted.stop != "none":
         if job.state == S.CREATED and job.picked_up_at is not None:
             yield Cause.STOP_UNREACHED
-        elif job.state == S.RUNNING and job.kafka_away:
+        elif job.state == S.RUNNING and job.kafka_away and not (is_final and job.has_endless_checkpoint):
             yield Cause.STOP_BLOCKED
         elif job.state == S.FAILED and restarts:
             yield Cause.RESTART_AND_STOP
@@ -209,11 +214,14 @@ def wanted(job: Job) -> Iterator[Cause]:
     elif not (job.pipeline.preview and job.state == S.STOPPED):
         yield Cause.START
     is_plain = not (wanted.ignore_state or wanted.restart_force)
-    if (restarts and is_plain) or (rescales and job.restarted):
+    has_new_env = (wanted.env_vars, wanted.scheduler_config) != (seen.env_vars, seen.scheduler_config)
+    is_changed = rescales or has_new_env or wanted.interval_micros != seen.interval_micros
+    # The controller notes the restart before the last one as done, so any change repeats it.
+    if (restarts and is_plain) or (is_changed and job.restarted):
         yield Cause.RESTART
     if restarts and not is_plain:
         yield Cause.RESTART_NO_STATE if wanted.ignore_state else Cause.RESTART_FORCE
-    if (wanted.env_vars, wanted.scheduler_config) != (seen.env_vars, seen.scheduler_config):
+    if has_new_env:
         yield Cause.ENV_CHANGED
     if rescales and not job.restarted:
         yield Cause.RESCALE

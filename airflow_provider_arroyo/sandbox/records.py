@@ -16,6 +16,8 @@ from .sql import Sink, Source
 
 DEFAULT_INTERVAL_MICROS = 10_000_000
 PREVIEW_INTERVAL_MICROS = 86_400_000_000
+NEVER = 2**62
+"""When a checkpoint finishes that never does."""
 INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
 
 
@@ -65,7 +67,7 @@ class Job:
     seen: Wanted = field(default_factory=lambda: Wanted(0, 0))
     """The requests that the controller has already accepted."""
     restarted: bool = False
-    """Whether it was restarted since its last start. A rescale then shows as a restart, as on real servers."""
+    """Whether it was restarted since its last start. Its next change then restarts it, as on real servers."""
     started_anew: bool = False
     """Whether it was created, resumed, or restarted after a failure, so that its next run sets ``start_time``."""
     entered: int = 0
@@ -108,6 +110,17 @@ class Job:
     def terminal(self) -> bool:
         """Whether it is Stopped, Finished or Failed."""
         return self.state in TERMINAL_STATES
+
+    @property
+    def has_endless_checkpoint(self) -> bool:
+        """Whether a checkpoint is under way that never finishes, as a source is away."""
+        return self.checkpoint_until is not None and self.checkpoint_until >= NEVER
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for a final checkpoint that never finishes."""
+        is_final = self.state in (JobState.RESTARTING, JobState.RESCALING, JobState.CHECKPOINT_STOPPING)
+        return is_final and self.run_started is not None and self.run_ended is None
 
 
 @dataclass(slots=True)

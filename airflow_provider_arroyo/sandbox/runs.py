@@ -12,13 +12,12 @@ from typing import Any
 
 from .clock import micros
 from .fault_types import Traffic
-from .records import Checkpoint, Job
+from .records import NEVER, Checkpoint, Job
 
 KEPT_CHECKPOINTS = 500
 """Older ones of a job are dropped, so that a sandbox can run for days."""
 KEPT_SAMPLES = 150
 _SHOWN_SUBTASKS = 256
-_NEVER = 2**62
 _SAMPLE_MICROS = 2_090_000
 _SMOOTHING = 0.1
 """The weight of the last measurement in a smoothed rate."""
@@ -44,7 +43,7 @@ def change_interval(job: Job, now: int, rng: random.Random) -> None:
     job.seen.interval_micros = job.wanted.interval_micros
     started = job.run_started or now
     last = max(started, job.checkpoint_until or 0)
-    job.next_checkpoint = max(min(last, _NEVER) + job.seen.interval_micros, now)
+    job.next_checkpoint = max(min(last, NEVER) + job.seen.interval_micros, now)
 
 
 def catch_up(job: Job, now: int, rng: random.Random) -> None:
@@ -55,7 +54,7 @@ def catch_up(job: Job, now: int, rng: random.Random) -> None:
     while job.next_checkpoint is not None and job.next_checkpoint <= until:
         start = job.next_checkpoint
         if job.kafka_away:
-            _add(job, start, _NEVER, _NEVER)
+            _add(job, start, NEVER, NEVER)
             job.next_checkpoint = None
             break
         operators_done = start + rng.randint(60_000, 109_000)
@@ -83,7 +82,7 @@ def _add(job: Job, start: int, operators_done: int, finish: int, *, stopping: bo
     epoch = job.checkpoints[-1].epoch + 1 if job.checkpoints else 1
     job.checkpoints.append(Checkpoint(epoch, stopping, start, operators_done, finish, job.run_parallelism))
     job.checkpoint_until = finish
-    if job.run_started is not None and finish != _NEVER:
+    if job.run_started is not None and finish != NEVER:
         job.checkpointed_micros = start - job.run_started
 
 

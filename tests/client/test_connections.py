@@ -212,10 +212,14 @@ def test_large_headers_are_fine(client: ArroyoClient, server: Server) -> None:
     "response, words",
     [
         (OK + b"no colon\r\n\r\n", "not valid HTTP"),
-        (OK + b"transfer-encoding: chunked\r\n\r\nzz\r\n", "not valid HTTP"),
+        *(
+            (OK + b"transfer-encoding: chunked\r\n\r\n%b\r\n{}\r\n0\r\n\r\n" % size, "not valid HTTP")
+            for size in (b"zz", b"0x2", b"+2", b"0_2", b"-2", b" 2", b"2 2", b"")
+        ),
         (OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello", "not valid HTTP"),
         (OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhel", "cut short"),
         (OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", "cut short"),
+        (OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1", "cut short"),
         (OK + b"content-length: 50\r\n\r\n{", "cut short"),
     ],
 )

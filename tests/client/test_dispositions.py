@@ -104,6 +104,7 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
     (OUTAGE, GET_AND_CHANGES, reply(None, 404)),
     # Taken: likewise.
     (CONFLICT, [PUT], said(400, TAKEN)),
+    (CONFLICT, [PROFILE], said(400, "A record already exists with that name")),
     (CONFLICT, [TABLE], said(400, "connection_table with that name already exists")),
     (CONFLICT, [PROFILE], said(400, "connection_profile with that name already exists")),
     (REFUSED, [PATCH, RESTART, DELETE], said(400, TAKEN)),

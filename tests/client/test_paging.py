@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -27,9 +28,13 @@ class Listing:
     :param dates: of its pipelines.
     :param max_page: the most that a page holds, whatever is requested.
     :param deletions: delete the last pipeline of a page before the next is requested, for the first so many pages.
+    :param unreadable: the ids of pipelines that it leaves out of its pages, since it cannot read them.
     """
 
-    def __init__(self, dates: list[int], *, max_page: int = 10_000, deletions: int = 0) -> None:
+    def __init__(
+        self, dates: list[int], *, max_page: int = 10_000, deletions: int = 0, unreadable: Sequence[str] = ()
+    ) -> None:
+        self._unreadable = unreadable
         self.pipelines = [
             Pipeline(id=f"pl_{number}", name="n", query="q", created_at_micros=date)
             for number, date in enumerate(dates)
@@ -55,7 +60,8 @@ class Listing:
             listed = [pipeline for pipeline in listed if dates and pipeline.created_at_micros < dates[0]]
         limit = min(int(request.params["limit"]), self._max_page)
         self._last = listed[:limit][-1].id if listed else None
-        return Response(Page(tuple(listed[:limit]), len(listed) > limit))
+        page = tuple(one for one in listed[:limit] if one.id not in self._unreadable)
+        return Response(Page(page, len(listed) > limit))
 
     def walk(self, limit: int, starting_after: str | None = None) -> list[Pipeline]:
         """Return what a walk through all pages finds."""
@@ -113,6 +119,15 @@ def test_server_with_a_smaller_limit_lists_all(dates: list[int], limit: int, cap
     assert sorted(pipeline.id for pipeline in listing.walk(limit)) == listing.ids()
 
 
+@pytest.mark.parametrize("unreadable", [[0], [1], [0, 1], [0, 1, 2, 3, 4], [4], [9], list(range(10))])
+def test_pipelines_that_arroyo_cannot_read_make_a_page_shorter(unreadable: list[int]) -> None:
+    """All others are found, although many are of the same second."""
+    left_out = [f"pl_{number}" for number in unreadable]
+    listing = Listing([7] * 8 + [5, 3], unreadable=left_out)
+    found = {pipeline.id for pipeline in listing.walk(2)}
+    assert found == set(listing.ids()) - set(left_out)
+
+
 def pipelines(*ids: str, more: bool) -> Any:
     # As old as their place in the alphabet says.
     data = [{**PIPELINE, "id": one, "created_at": 1000 - ord(one[0])} for one in ids]
@@ -124,13 +139,15 @@ def test_pages_over_http(client: ArroyoClient, server: Server) -> None:
     server.play(
         pipelines("a", "b", "c", more=True),
         pipelines("a", "b", "c", "d/x", more=True),
+        pipelines("a", "b", "c", "d/x", more=True),
         pipelines("e", more=False),
     )
     assert [pipeline.id for pipeline in client.iter_pipelines(page_size=3)] == ["a", "b", "c", "d/x", "e"]
     assert [request.target.partition("?")[2] for request in server.requests] == [
         "limit=3",
         "limit=30",
-        "limit=30&starting_after=d%2Fx",
+        "limit=300",
+        "limit=300&starting_after=d%2Fx",
     ]
 
 

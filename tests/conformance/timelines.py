@@ -159,11 +159,16 @@ class Provoked:
         if self.name.startswith("preview"):
             answer = self.target.send("POST", "/pipelines/preview", {"query": PREVIEW})
         else:
+            calls = [row.call or "" for row in self.rows]
+            # Arroyo gets stuck in a restart that meets a checkpoint, which happened to none of the recorded ones.
+            restarts = (
+                any("restart" in call or "env_vars" in call for call in calls) and "checkpoints" not in calls
+            )
             body = {
                 "name": self.name,
                 "query": QUERIES.get(self.name, IMPULSE),
                 "parallelism": 1,
-                "checkpoint_interval_micros": 1_000_000,
+                "checkpoint_interval_micros": 60_000_000 if restarts else 1_000_000,
             }
             answer = self.target.send("POST", "/pipelines", body)
         assert answer.status_code == 200, answer.text

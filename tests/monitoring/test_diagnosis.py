@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -19,6 +20,7 @@ TIMELINES = [
 ]
 PIPELINE = Pipeline("pl_1", "orders", "SELECT 1")
 OBSERVED_MS = 10_000
+T0 = 1_795_573_000
 
 START_AND_STOP = "starting stopping stopped"
 """The timelines begin when a pipeline is created, and last for seconds: its first checkpoint is still to come. What
@@ -172,6 +174,35 @@ def test_a_pipeline_that_was_stopped_externally(
     found = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), checkpoints=checkpoints))
     assert (found.kind, found.is_problem) == (kind, False)
     assert words in found.summary
+
+
+@pytest.mark.parametrize(
+    "state, is_desired, way_out",
+    [
+        ("Restarting", True, "A restart with force=True ends that"),
+        ("Rescaling", True, "Stop it with mode 'immediate', then resume it"),
+        ("CheckpointStopping", False, "A stop with mode 'immediate' ends that"),
+    ],
+)
+@pytest.mark.parametrize("finish", [T0 - 150, None])
+def test_one_that_waits_in_vain_for_its_final_checkpoint(
+    state: str, is_desired: bool, way_out: str, finish: int | None
+) -> None:
+    """Arroyo itself waits for ever."""
+    micros = None if finish is None else finish * 1_000_000
+    last = Checkpoint(epoch=3, start_time_micros=(T0 - 151) * 1_000_000, finish_time_micros=micros)
+    stuck = Job("job_1", state, 2, is_desired)
+    found = diagnose(Evidence(pipeline=PIPELINE, now=T0, jobs=(stuck, stuck), checkpoints=(last,)))
+    assert (found.kind, found.is_problem) == (Kind.NO_CHECKPOINT, True)
+    assert found.summary.startswith(f"{state}, run 2: it waits for its final checkpoint, for 2")
+    assert found.details[0].startswith(way_out)
+    for jobs, checkpoints, now in (
+        ((replace(stuck, state="Running", running_desired=True), stuck), (last,), T0),
+        ((stuck, stuck), (last,), T0 - 60),
+        ((stuck, stuck), (), T0),
+    ):
+        others = Evidence(pipeline=PIPELINE, now=now, jobs=jobs, checkpoints=checkpoints)
+        assert not diagnose(others).is_problem
 
 
 def test_no_secret_is_shown() -> None:

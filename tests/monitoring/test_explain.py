@@ -366,6 +366,19 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
         ended(TIMED_OUT, job=job("Created", 0)),
         "Check Arroyo's controller and workers, or allow more time (timeout).",
     ),
+    "a restart waits for a checkpoint that never begins": (
+        ended(TIMED_OUT, job=job("Restarting")),
+        "Arroyo waits for its final checkpoint, in vain if another one was in progress when the restart was "
+        "requested. Allow more time (timeout), or restart it with force=True, which does without.",
+    ),
+    **{
+        f"the final checkpoint of {state} does not finish": (
+            ended(TIMED_OUT, *wanted, job=job(state)),
+            "Arroyo waits for its final checkpoint. Check its sources and sinks, allow more time (timeout), or stop "
+            "it with mode='immediate', which does without.",
+        )
+        for state, wanted in (("Rescaling", ("Running",)), ("CheckpointStopping", STOP))
+    },
     "the change never took effect": (
         ended(TIMED_OUT, job=job(), is_unchanged=True),
         "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out what "

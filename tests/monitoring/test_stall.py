@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -76,10 +77,11 @@ def play(
     *,
     begin: float = 0.0,
     jobs: Iterable[tuple[float, Any]] = (),
+    first: Job | None = None,
 ) -> list[tuple[float, str]]:
     """Read when it is due, and return what is reported, and when."""
     now, end, reported, changes = T0 + begin, T0 + seconds, list[tuple[float, str]](), list(jobs)
-    one.observe(server.job(), now)
+    one.observe(first or server.job(), now)
     reads = 0
     while True:
         for payload in one.take_events():
@@ -173,6 +175,24 @@ def test_one_that_was_resumed_has_its_time_from_then_on() -> None:
     ((at, event),) = play(watch(), dead, 2_000, jobs=changes)
     assert event == "job_1/checkpoint-9/NoCheckpoint"
     assert 1_100 <= at <= 1_110
+
+
+@pytest.mark.parametrize("starting_seconds", [0.5, 90.0])
+def test_a_watch_that_begins_while_it_starts_again_counts_from_then_on(starting_seconds: float) -> None:
+    """Until it runs, it shows when it ended and began before."""
+    server = Server((0, 5_000 + starting_seconds), age=5_000.0)
+    starting = replace(server.job("Scheduling", 2), finish_time_micros=int((T0 - 60) * 1e6))
+    one = watch()
+    assert (
+        play(one, server, 100 - 1e-3, jobs=[(starting_seconds, server.job("Running", 2))], first=starting)
+        == []
+    )
+    dead = Server((0, 1e9), age=5_000.0)
+    one = watch()
+    changes = [(starting_seconds, dead.job("Running", 2))]
+    ((at, event),) = play(one, dead, 2_000, jobs=changes, first=starting)
+    assert event == "job_1/checkpoint-0/NoCheckpoint"
+    assert at == pytest.approx(100.0)
 
 
 def test_what_was_reported_is_remembered_and_repeated_under_its_id_without_a_memory() -> None:

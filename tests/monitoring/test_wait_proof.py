@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.client.details import Checkpoint, Span
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
@@ -70,6 +70,17 @@ def test_the_checkpoints_of_earlier_runs_prove_nothing() -> None:
     restart.observe(job("Running", 2), T0 + 1.3)
     assert read(restart, T0 + 1.3, checkpoint(7), checkpoint(8, finished=False)).outcome is WAITING
     assert read(restart, T0 + 2.3, checkpoint(7), checkpoint(8)).outcome is REACHED
+
+
+def test_a_checkpoint_that_the_run_before_wrote_and_this_one_commits_proves_nothing() -> None:
+    """The sinks did not commit it before the failure. Its sources may be away."""
+    written = replace(checkpoint(8, finished=False), events=(Span("WritingMetadata", 8, "", 9),))
+    recovering = wait(until_checkpoint=True, before=job("Running", 1))
+    recovering.observe(job("Scheduling", 2), T0)
+    assert read(recovering, T0, checkpoint(7), written).outcome is WAITING
+    recovering.observe(job("Running", 2), T0 + 1)
+    assert read(recovering, T0 + 1, checkpoint(7), checkpoint(8)).outcome is WAITING
+    assert read(recovering, T0 + 2, checkpoint(8), checkpoint(9)).outcome is REACHED
 
 
 def test_a_new_run_needs_a_checkpoint_of_its_own() -> None:

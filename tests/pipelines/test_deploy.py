@@ -68,8 +68,11 @@ def _expected(version: str, state: str, change: str) -> tuple[str, list[str]]:
     return ("created" if state == "starting" else "unchanged"), []
 
 
-def _arrange(bench: DeployBench, state: str) -> PipelineSpec:
-    spec = replace(SPEC, query=BOUNDED) if state == "finished" else SPEC
+def _arrange(bench: DeployBench, state: str, change: str) -> PipelineSpec:
+    # A restart that meets a checkpoint needs another one; a new environment restarts.
+    spec = replace(SPEC, checkpoint_interval=timedelta(seconds=20)) if change == "env_vars" else SPEC
+    if state == "finished":
+        spec = replace(spec, query=BOUNDED)
 
     # Bounded ones end too soon for a checkpoint; what is wanted here is what the first deploy leaves.
     def stop_here(_: Any) -> None:
@@ -97,7 +100,7 @@ def test_every_state_and_every_change(version: str, state: str, change: str) -> 
     # Both modes of every state and every change, if not of every pair of them.
     is_deferred = (list(STATES).index(state) + list(CHANGES).index(change)) % 2 == 0
     with open_deploy_bench(version) as bench:
-        spec = CHANGES[change](_arrange(bench, state))
+        spec = CHANGES[change](_arrange(bench, state, change))
         before = bench.pipelines()[0]
         bench.sandbox.requests.clear()
         done = bench.deploy(spec, is_deferred=is_deferred)

@@ -155,6 +155,25 @@ def test_the_old_one_can_be_kept(bench: DeployBench) -> None:
     assert len(bench.pipelines()) == 1
 
 
+@both_versions
+@both_modes
+def test_an_old_one_that_cannot_take_its_final_checkpoint_is_replaced(
+    bench: DeployBench, is_deferred: bool
+) -> None:
+    """Its source is away: what the new version may be about to mend. Arroyo waits for the checkpoint for ever."""
+    old = bench.deployed()
+    bench.sandbox.faults.kafka_away(old.id)
+    bench.sandbox.advance(25)
+    began = bench.now()
+    done = bench.deploy(SECOND, is_deferred=is_deferred, timeout=timedelta(minutes=6))
+    assert (done.progress.action, done.progress.checkpoint) == ("replaced", None)
+    assert only_running(bench).query.endswith(SECOND.query)
+    assert 180 <= bench.now() - began < 240
+    assert "has not finished its final checkpoint within 3 min; it is stopped without" in bench.lines.text(
+        "WARNING"
+    )
+
+
 # -- the way back ----------------------------------------------------------------------------------------------------
 
 
@@ -381,7 +400,8 @@ def test_one_that_restarts_again_and_again_is_not_unchanged(bench: DeployBench) 
     old = bench.deployed()
     assert bench.deploy().progress.action == "unchanged"
     bench.sandbox.faults.kafka_away(old.id)
-    bench.change(old.id, "restart", 70.0, "Running")
+    bench.client.restart_pipeline(old.id, force=True)
+    bench.change(old.id, 70.0, "Running")
     with pytest.raises(ArroyoPipelineError, match="until_checkpoint=True waits for a checkpoint"):
         bench.deploy(timeout=timedelta(seconds=20))
 

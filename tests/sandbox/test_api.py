@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import pytest
@@ -280,12 +281,16 @@ def test_names_that_are_taken() -> None:
     taken = (
         ("/udfs", udf, "udf with that name already exists"),
         ("/connection_tables", table, "connection_table with that name already exists"),
-        ("/connection_profiles", profile, "A record already exists with that name or id"),
     )
-    for database in ("sqlite", "postgres"):
-        with ArroyoSandbox(clock=ManualClock(), database=database) as sandbox, requests.Session() as session:
+    record = {
+        "0.15": "A record already exists with that name",
+        "0.16": "A record already exists with that name or id",
+    }
+    for version, database in product(record, ("sqlite", "postgres")):
+        options: dict[str, Any] = {"clock": ManualClock(), "arroyo_version": version, "database": database}
+        with ArroyoSandbox(**options) as sandbox, requests.Session() as session:
             call = Caller(session, sandbox.url)
-            for path, body, words in taken:
+            for path, body, words in (*taken, ("/connection_profiles", profile, record[version])):
                 assert call("POST", path, body).status_code == 200
                 again = call("POST", path, body)
                 if (path, database) == ("/connection_profiles", "sqlite"):
@@ -393,7 +398,7 @@ def test_every_request_gets_a_response_with_a_message(
 def test_changed_variables_and_scheduler_settings_begin_a_new_run_on_016(
     change: dict[str, Any], sandbox: ArroyoSandbox, call: Caller
 ) -> None:
-    pipeline_id = call.create()
+    pipeline_id = call.create(checkpoint_interval_micros=60_000_000)
     for _ in range(2):  # the same values again do nothing
         sandbox.advance(3)
         assert call("PATCH", f"/pipelines/{pipeline_id}", change).status_code == 200

@@ -228,12 +228,27 @@ def test_an_unreachable_kafka_lets_runs_end_after_30_s_each_with_an_unfinished_c
     assert call.job(pipeline_id)["run_id"] > 10
     while call.job(pipeline_id)["state"] != "Running":
         sandbox.advance(0.2)
-    call("PATCH", path, {"stop": "checkpoint"})
+    call("PATCH", path, {"stop": "immediate"})
     sandbox.advance(2)
     assert call.job(pipeline_id)["state"] == "Stopping"
     sandbox.advance(10)
     assert call.job(pipeline_id)["state"] == "Stopped"
     assert call.checkpoints(pipeline_id) == []
+
+
+def test_a_final_checkpoint_of_a_source_that_is_away_never_finishes(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    sandbox.faults.kafka_away("broken")
+    path = f"/pipelines/{(pipeline_id := call.create('broken'))}"
+    sandbox.advance(20)
+    call("PATCH", path, {"stop": "checkpoint"})
+    sandbox.advance(600)
+    assert call.job(pipeline_id)["state"] == "CheckpointStopping"
+    assert [item["finish_time"] for item in call.checkpoints(pipeline_id)] == [None]
+    call("PATCH", path, {"stop": "immediate"})
+    sandbox.advance(2)
+    assert call.job(pipeline_id)["state"] == "Stopped"
 
 
 def test_a_stop_before_a_late_pickup_leaves_the_pipeline_unstarted(

@@ -212,10 +212,19 @@ def test_an_update_is_one_patch_of_what_differs(
 @MODES
 def test_a_new_checkpoint_interval_restarts_nothing(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    ended = run_task(update(pipeline_id, parallelism=None, checkpoint_interval=20), mode)
-    result = succeeded(ended)
+    result = succeeded(run_task(update(pipeline_id, parallelism=None, checkpoint_interval=20), mode))
     assert (result["action"], result["run_id"]) == ("updated", 1)
-    assert ended.deferrals == 0
+
+
+def test_a_new_checkpoint_interval_after_a_restart_restarts_once_more(arrange: Arrange) -> None:
+    """Arroyo then repeats the restart, and the task is over when that is."""
+    pipeline_id = arrange.pipeline("Running")
+    arrange.client.restart_pipeline(pipeline_id)
+    arrange.until(pipeline_id, "Restarting")
+    arrange.until(pipeline_id, "Running")
+    make = update(pipeline_id, parallelism=None, checkpoint_interval=20, stable_for=1)
+    result = succeeded(run_task(make, SYNC))
+    assert (result["action"], result["state"], result["run_id"]) == ("updated", "Running", 3)
 
 
 @MODES

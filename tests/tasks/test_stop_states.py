@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.monitoring.event import WaitEvent
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ONE_ENDS
 
 from .conftest import BROKEN, Arrange
@@ -188,6 +191,23 @@ def test_one_that_never_ran_has_no_checkpoint(arrange: Arrange) -> None:
     assert (ended.result["state"], ended.result["run_id"]) == ("Stopped", 0)
     text = f"Pipeline 'orders' ({pipeline_id}) was stopped before its first run, so it has no checkpoint."
     assert ended.texts("WARNING") == [text]
+
+
+@pytest.mark.parametrize("is_required", [False, True])
+def test_a_worker_that_leads_the_job_takes_the_proof_with_it(
+    is_required: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ArroyoSandbox(arroyo_version="0.16", seed=1, speed=4, job_controller="worker") as sandbox,
+        ArroyoClient(ClientSettings(base_url=sandbox.url)) as client,
+    ):
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", sandbox.airflow_connection_uri())
+        pipeline_id = Arrange(sandbox, client).pipeline("Running")
+        sandbox.advance(12)
+        ended = run_task(stop(pipeline_id, require_checkpoint=is_required), SYNC)
+        assert sandbox.state(pipeline_id) == "Stopped"
+    said = "Arroyo no longer lists its checkpoints, so nothing can prove that it took a final one."
+    assert said in (str(ended.error) if is_required else ended.texts("WARNING")[0])
 
 
 GONE = {"status": 404, "error": "Job not found"}

@@ -1,0 +1,264 @@
+"""Changes that Arroyo accepts at the wrong moment: it is stuck in them for ever, or drops them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.pipelines.change import Change, still_different
+from airflow_provider_arroyo.pipelines.existing import Action, Existing
+from tests.client.conftest import PIPELINE
+from tests.client.server import Reply, Server, reply
+from tests.pipelines.bench import Bench, open_bench
+from tests.support import ENDLESS
+
+FORCED = "The restart is forced"
+
+
+@pytest.fixture(params=["0.15", "0.16"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench of each version, with a pipeline that takes a checkpoint every second."""
+    with open_bench(request.param, seconds_per_request=0.01, allowed_restarts=5) as opened:
+        opened.client.create_pipeline(name="orders", query=ENDLESS, checkpoint_interval=timedelta(seconds=1))
+        opened.change(pipeline_id(opened), "Running", 3)
+        yield opened
+
+
+def pipeline_id(bench: Bench) -> str:
+    return bench.pipelines()[0].id
+
+
+def changing(bench: Bench, *, seconds: float = 60.0) -> Change:
+    return Change(
+        bench.client,
+        bench.client.get_pipeline(pipeline_id(bench)),
+        log=bench.log,
+        deadline=bench.now() + seconds,
+        sleep=bench.sandbox.advance,
+        monotonic=bench.now,
+    )
+
+
+def get_stuck(bench: Bench) -> str:
+    """Restart the pipeline until that meets a checkpoint, and return its id."""
+    stuck = pipeline_id(bench)
+    for _ in range(60):
+        bench.client.restart_pipeline(stuck)
+        bench.sandbox.advance(2.07)
+        if bench.sandbox.state(stuck) == JobState.RESTARTING:
+            bench.sandbox.advance(60)
+            assert bench.sandbox.state(stuck) == JobState.RESTARTING
+            return stuck
+    raise AssertionError("no restart met a checkpoint")
+
+
+def restart(bench: Bench, number: int) -> Action:
+    return changing(bench).restart().action
+
+
+def new_environment(bench: Bench, number: int) -> Action:
+    return changing(bench).update({"env_vars": {"NUMBER": str(number)}}).action
+
+
+def adopted_with_a_patch(bench: Bench, number: int) -> Action:
+    job = bench.job(pipeline_id(bench))
+    existing = Existing(bench.client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now)
+    return existing.adopt(pipeline_id(bench), job, patch={"env_vars": {"NUMBER": str(number)}})[0]
+
+
+@pytest.mark.parametrize(
+    "bench, request_it",
+    [("0.15", restart), ("0.16", restart), ("0.16", new_environment), ("0.16", adopted_with_a_patch)],
+    indirect=["bench"],
+)
+def test_each_requested_restart_results_in_a_new_run(
+    request_it: Callable[[Bench, int], Action], bench: Bench
+) -> None:
+    for number in range(40):
+        before = bench.job(pipeline_id(bench))
+        assert request_it(bench, number) in (Action.RESTARTED, Action.UPDATED)
+        bench.change(before_id := pipeline_id(bench), "Running", 1.3 + number % 10 / 10)
+        job = bench.job(before_id)
+        assert (job.state, job.run_id) == (JobState.RUNNING, before.run_id + 1)
+    assert 1 <= bench.lines.text("WARNING").count(FORCED) < 30
+
+
+@pytest.mark.parametrize(
+    "checkpoints, is_forced",
+    [
+        ([(1, None, True)], True),
+        ([(1, "scheduled", True)], True),
+        ([(1, "stopping", True), (2, "scheduled", True)], True),
+        # In progress: the final one, or one that has yet to finish.
+        ([(1, None, True), (2, None, False)], False),
+        ([(1, "scheduled", True), (2, "stopping", False)], False),
+        ([(1, "scheduled", False)], False),
+        # Its tasks take their time to end.
+        ([(2, "stopping", True)], False),
+        ([], False),
+        # They cannot be read.
+        (None, False),
+    ],
+)
+def test_a_restart_is_forced_only_if_no_checkpoint_is_in_progress(
+    checkpoints: list[tuple[int, str | None, bool]] | None, is_forced: bool
+) -> None:
+    now, restarts = 1000.0, list[str]()
+    job = {"id": "job_1", "state": "Restarting", "run_id": 1, "running_desired": True, "created_at": 1}
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def answer(target: str) -> Reply:
+        if target.endswith("/restart"):
+            restarts.append(target)
+            return reply(PIPELINE)
+        if target.endswith("/jobs"):
+            return reply({"data": [job]})
+        if checkpoints is None:
+            return reply({"error": "Something went wrong"}, 500)
+        listed = [
+            {"epoch": epoch, "start_time": 1, "finish_time": 2 if is_done else None, "checkpoint_type": kind}
+            for epoch, kind, is_done in checkpoints
+        ]
+        for one in listed:
+            if one["checkpoint_type"] is None:
+                del one["checkpoint_type"]
+        return reply({"data": listed})
+
+    with (
+        Server(answer=answer) as server,
+        ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
+    ):
+        before = Job(id="job_1", state="Running", run_id=1)
+        Existing(client, sleep=sleep, monotonic=lambda: now).see_restart("pl_1", before)
+    assert len(restarts) == is_forced
+    assert now < 1045
+
+
+def test_a_restart_that_is_stuck_already_is_freed_by_the_next(bench: Bench) -> None:
+    """Even if someone else requested it."""
+    stuck = get_stuck(bench)
+    before = bench.job(stuck)
+    assert changing(bench).restart().action is Action.RESTARTED
+    bench.change(stuck, "Running", 1)
+    assert bench.job(stuck).run_id == before.run_id + 2  # it was freed, and then restarted
+    assert bench.lines.text("WARNING").count(FORCED) >= 1
+
+
+def test_one_that_is_restarting_is_forced_at_once_where_that_is_wanted(bench: Bench) -> None:
+    stuck = get_stuck(bench)
+    before, began = bench.job(stuck), bench.now()
+    changed = changing(bench).restart(force=True)
+    assert (changed.action, changed.before) == (Action.RESTARTED, before)
+    assert bench.now() - began < 1
+    bench.change(stuck, "Running", 1)
+    assert bench.job(stuck).run_id == before.run_id + 1
+
+
+def test_a_checkpoint_that_never_finishes_is_left_to_the_user(bench: Bench) -> None:
+    """Forcing the restart would drop what it has of the state."""
+    stuck = pipeline_id(bench)
+    bench.sandbox.faults.kafka_away(stuck)
+    bench.change(stuck, 2)
+    changing(bench).restart()
+    assert bench.sandbox.state(stuck) == JobState.RESTARTING
+    with pytest.raises(ArroyoError, match=r"it is Restarting .* or restart it with force=True"):
+        changing(bench).restart()
+    assert FORCED not in bench.lines.text()
+    changing(bench).restart(force=True)
+    bench.change(stuck, "Running")
+
+
+def test_a_stop_whose_checkpoint_never_finishes_does_without(bench: Bench) -> None:
+    """Arroyo waits for it for ever. The pipeline is to be deleted, or does not work anyway."""
+    orders = pipeline_id(bench)
+    bench.sandbox.faults.kafka_away(orders)
+    bench.sandbox.advance(2)
+    bench.client.patch_pipeline(orders, stop="checkpoint")
+    bench.sandbox.advance(600)
+    assert bench.sandbox.state(orders) == JobState.CHECKPOINT_STOPPING
+    began = bench.now()
+    Existing(bench.client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now).stop(orders)
+    assert bench.sandbox.state(orders) == JobState.STOPPED
+    assert 115 < bench.now() - began < 135
+    said = f"Pipeline {orders!r} has not finished its final checkpoint within 2 min; it is stopped without"
+    assert bench.lines.text("WARNING") == said
+
+
+def test_a_stop_ends_a_restart_that_is_stuck(bench: Bench) -> None:
+    stuck = get_stuck(bench)
+    Existing(bench.client, sleep=bench.sandbox.advance, monotonic=bench.now).stop(stuck)
+    assert bench.sandbox.state(stuck) == JobState.STOPPED
+
+
+# -- a parallelism that is not in effect -------------------------------------------------------------------------
+
+
+def test_a_parallelism_that_arroyo_dropped_is_applied_by_a_restart(bench: Bench) -> None:
+    """It was requested between two runs: the server has it, and the pipeline runs without it."""
+    dropped = bench.sandbox.engine.store.job_of(pipeline_id(bench))
+    assert dropped is not None
+    dropped.tasks = 1
+    bench.sandbox.engine.touch(dropped)
+    assert still_different(bench.client, dropped.pipeline.id, {"parallelism": 1}) == ("parallelism",)
+    assert still_different(bench.client, dropped.pipeline.id, {"checkpoint_interval": None}) == ()
+    before = bench.job(dropped.pipeline.id)
+    changed = changing(bench).update({"parallelism": 1})
+    assert (changed.action, changed.before, changed.must_run) == (Action.UNCHANGED, before, True)
+    assert "it runs 1 tasks instead of 3" in bench.lines.text("WARNING")
+    bench.change(before_id := dropped.pipeline.id, "Running", 1)
+    assert bench.job(before_id).run_id == before.run_id + 1
+    assert still_different(bench.client, before_id, {"parallelism": 1}) == ()
+
+
+def test_a_parallelism_that_is_about_to_take_effect_needs_no_restart(bench: Bench) -> None:
+    """As requested by an earlier try of the task."""
+    orders = pipeline_id(bench)
+    before = bench.job(orders)
+    bench.client.patch_pipeline(orders, parallelism=2)
+    changed = changing(bench).update({"parallelism": 2})
+    assert (changed.action, changed.before) == (Action.UNCHANGED, before)
+    bench.change(orders, "Running", 2)
+    assert bench.job(orders).run_id == before.run_id + 1
+    assert not list(bench.sandbox.requests.find("POST", "*/restart"))
+
+
+@pytest.mark.parametrize("how", ["restart", "worker"])
+def test_a_parallelism_is_not_requested_between_two_runs(how: str, bench: Bench) -> None:
+    """Arroyo would show it, and not use it."""
+    states = list[str | None]()
+
+    def before(request: requests.PreparedRequest) -> None:
+        if request.method == "PATCH":
+            states.append(bench.sandbox.state(orders))
+
+    orders, client = pipeline_id(bench), bench.new_client(before)
+    if how == "restart":
+        bench.client.restart_pipeline(orders)
+    else:
+        bench.sandbox.faults.kill_worker(orders)
+    while (job := bench.job(orders)).state == JobState.RUNNING:
+        bench.sandbox.advance(0.02)
+    existing = Existing(client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now)
+    assert existing.adopt(orders, job, patch={"parallelism": 2})[0] is Action.UPDATED
+    assert states == [JobState.RUNNING]
+
+
+def test_one_that_stays_between_two_runs_gets_it_all_the_same(bench: Bench) -> None:
+    """With less, it may find the workers that it lacks."""
+    orders = pipeline_id(bench)
+    bench.sandbox.faults.show_state(orders, "Scheduling")
+    existing = Existing(bench.client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now)
+    began = bench.now()
+    assert existing.adopt(orders, bench.job(orders), patch={"parallelism": 2}) == (Action.UPDATED, None)
+    assert 25 < bench.now() - began < 35
+    assert bench.client.get_pipeline(orders).graph.parallelism == 2
