@@ -39,10 +39,7 @@ def changing(bench: Bench, *, seconds: float = 60.0) -> Change:
     return Change(
         bench.client,
         bench.client.get_pipeline(pipeline_id(bench)),
-        log=bench.log,
         deadline=bench.now() + seconds,
-        sleep=bench.sandbox.advance,
-        monotonic=bench.now,
     )
 
 
@@ -69,7 +66,7 @@ def new_environment(bench: Bench, number: int) -> Action:
 
 def adopted_with_a_patch(bench: Bench, number: int) -> Action:
     job = bench.job(pipeline_id(bench))
-    existing = Existing(bench.client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now)
+    existing = Existing(bench.client)
     return existing.adopt(pipeline_id(bench), job, patch={"env_vars": {"NUMBER": str(number)}})[0]
 
 
@@ -139,7 +136,7 @@ def test_a_restart_is_forced_only_if_no_checkpoint_is_in_progress(
         ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
     ):
         before = Job(id="job_1", state="Running", run_id=1)
-        Existing(client, sleep=sleep, monotonic=lambda: now).see_restart("pl_1", before)
+        Existing(client).see_restart("pl_1", before)
     assert len(restarts) == is_forced
     assert now < 1045
 
@@ -187,7 +184,7 @@ def test_a_stop_whose_checkpoint_never_finishes_does_without(bench: Bench) -> No
     bench.sandbox.advance(600)
     assert bench.sandbox.state(orders) == JobState.CHECKPOINT_STOPPING
     began = bench.now()
-    Existing(bench.client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now).stop(orders)
+    Existing(bench.client).stop(orders)
     assert bench.sandbox.state(orders) == JobState.STOPPED
     assert 115 < bench.now() - began < 135
     said = f"Pipeline {orders!r} has not finished its final checkpoint within 2 min; it is stopped without"
@@ -196,7 +193,7 @@ def test_a_stop_whose_checkpoint_never_finishes_does_without(bench: Bench) -> No
 
 def test_a_stop_ends_a_restart_that_is_stuck(bench: Bench) -> None:
     stuck = get_stuck(bench)
-    Existing(bench.client, sleep=bench.sandbox.advance, monotonic=bench.now).stop(stuck)
+    Existing(bench.client).stop(stuck)
     assert bench.sandbox.state(stuck) == JobState.STOPPED
 
 
@@ -248,7 +245,7 @@ def test_a_parallelism_is_not_requested_between_two_runs(how: str, bench: Bench)
         bench.sandbox.faults.kill_worker(orders)
     while (job := bench.job(orders)).state == JobState.RUNNING:
         bench.sandbox.advance(0.02)
-    existing = Existing(client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now)
+    existing = Existing(client)
     assert existing.adopt(orders, job, patch={"parallelism": 2})[0] is Action.UPDATED
     assert states == [JobState.RUNNING]
 
@@ -257,7 +254,7 @@ def test_one_that_stays_between_two_runs_gets_it_all_the_same(bench: Bench) -> N
     """With less, it may find the workers that it lacks."""
     orders = pipeline_id(bench)
     bench.sandbox.faults.show_state(orders, "Scheduling")
-    existing = Existing(bench.client, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now)
+    existing = Existing(bench.client)
     began = bench.now()
     assert existing.adopt(orders, bench.job(orders), patch={"parallelism": 2}) == (Action.UPDATED, None)
     assert 25 < bench.now() - began < 35
