@@ -172,7 +172,7 @@ def _condition(e: Evidence) -> _Condition:
     job = e.jobs[-1]
     if (waits := waits_seconds(e.jobs, e.checkpoints, e.now)) > LONG_SECONDS:
         what = f"{job.state}, {run_number(job.run_id)}: it waits for its final checkpoint, for {duration(waits)} now."
-        return Kind.NO_CHECKPOINT, what, (WAY_OUT[JobState(job.state)],)
+        return Kind.NO_CHECKPOINT, what, WAY_OUT[JobState(job.state)]
     if (ended := _ended_or_ending(e, job)) is not None:
         return ended
     restarts = _restarts(e.jobs)
