@@ -1,4 +1,4 @@
-"""What is masked in SQL that is shown. The secret in the tests is ``hunter2``; whatever else stands there stays."""
+"""What is masked in SQL that is shown. The secret in the tests is ``hunter2``; everything else must be unchanged."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OPTIONS = [
     "servers = 'nats1:4222,u:hunter2@nats2:4222'",
     "servers = 'hunter2@nats:4222'",
     "'x' = 'y' -- https://host/events?token=hunter2\n",
-    # Logins without a scheme or a port, and with signs that should have been escaped.
+    # Logins without a scheme or a port, and with characters that should have been escaped.
     "servers = 'u:hunter2@nats2'",
     "servers = 'nats1,u:hunter2@nats2.example.com,nats3'",
     "'topic' = 'u:hunter2@orders'",
@@ -70,7 +70,7 @@ OPTIONS = [
         for name in ("jaas", "psk", "creds", "keytab", "hmac", "salt", "otp", "oauth2", "sig")
     ),
     "'schema.registry.basic.auth.user.info' = 'hunter2'",
-    # Known by what it looks like, whatever it is called, and in a comment after words.
+    # Recognised by its form, whatever its name, and in a comment after other words.
     "note = 'bearer hunter2zQ9'",
     "'x' = 'y' -- Basic hunter2zQ9==\n",
     "cert = '-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----'",
@@ -81,7 +81,7 @@ OPTIONS = [
     "--password=hunter2 --user=a\n'x' = 'y'",
     "-- api key for orders_2: hunter2abc1\n'x' = 'y'",
     "/* passwd\n hunter2 */ 'x' = 'y'",
-    # Options within those of a client.
+    # Options inside the options of a client.
     "options = 'a=b,sasl.password=one,hunter2,c=d'",
     'message = \'{"args": "{\\"token\\": \\"hunter2\\"}"}\'',
 ]
@@ -134,7 +134,7 @@ UNTOUCHED = [
     "CREATE TABLE t WITH (endpoint = 'https://h/keys/orders', path = 's3://b/token/a', url = 'https://h/key')",
     "CREATE TABLE t WITH (path = 'abfss://data@account.dfs.core.windows.net/orders')",
     "CREATE TABLE t WITH (topic = 'orders@eu', subject = 'a.b:c', servers = 'nats1:4222,nats2:4222')",
-    # What is said about a secret, that there is none, and where Arroyo takes it from.
+    # Statements about a secret, that there is none, and where Arroyo reads it from.
     "CREATE TABLE t WITH ('sasl.mechanism' = 'PLAIN', auth_type = 'none', 'auth.protocol' = 'SASL_SSL', b = 'm')",
     "CREATE TABLE t WITH (token_count = '3', max_tokens = '9', 'password.file' = '/pw', 'token.url' = 'https://h/a')",
     "CREATE TABLE t WITH (password = 'none', secret = '{{ SECRET }}', 'oauth' = 'true', 'sasl' = 'plain')",
@@ -168,7 +168,7 @@ def test_a_password_in_an_expression_is_masked(sql: str) -> None:
         "basic authentication failed; unknown token orders_2026",
     ],
 )
-def test_what_a_server_says_stays_readable(words: str) -> None:
+def test_server_messages_stay_readable(words: str) -> None:
     assert redact_echo(words, "SELECT 1") == words
 
 
@@ -198,7 +198,7 @@ def test_values_are_masked_in_broken_sql(sql: str) -> None:
 
 
 @pytest.mark.parametrize("sql", UNTOUCHED)
-def test_whatever_else_stays(sql: str) -> None:
+def test_everything_else_is_unchanged(sql: str) -> None:
     assert redact_sql(sql) == sql
     assert find_secrets(sql) == ()
 
@@ -214,12 +214,12 @@ def test_whatever_else_stays(sql: str) -> None:
         *((name, False) for name in ("max.tokens", "ssl.key.location", "pattern", "passes", "compass", "signal")),
     ],
 )  # fmt: skip
-def test_names_that_speak_of_secrets(name: str, is_secret: bool) -> None:
+def test_names_that_suggest_secrets(name: str, is_secret: bool) -> None:
     assert is_secret_name(name) is is_secret
 
 
 @given(st.text(alphabet="pasword=key'\"`$()-/*;,: \n\\eE{}@", max_size=60))
-def test_secrets_of_any_text_lie_in_it_and_do_not_overlap(sql: str) -> None:
+def test_secrets_are_parts_of_the_text_and_do_not_overlap(sql: str) -> None:
     at = 0
     for secret in find_secrets(sql):
         assert at <= secret.start < secret.end <= len(sql)
@@ -230,41 +230,17 @@ def test_secrets_of_any_text_lie_in_it_and_do_not_overlap(sql: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        "'",
-        "a",
-        "key = ",
-        "$",
-        "/*",
-        "e'\\",
-        'key\\"',
-        "://",
-        "-",
-        "password='x' (",
-        "?a=b",
-        "?token=",
-        "a:b@",
-        "://x:",
-        "://:",
-        "a:",
-        "=a:b",
-        "-----BEGIN PRIVATE KEY-----",
-        "Bearer a",
-        "eyJaaaaa.",
-        "--password is ",
-        "password for ",
-        "a='b=",
-        "a=\"b='",
-        "password=a,",
-        "sk-",
-        "eyJ-",
+        *("'", "a", "key = ", "$", "/*", "e'\\", 'key\\"', "://", "-", "password='x' (", "?a=b", "?token="),
+        *("a:b@", "://x:", "://:", "a:", "=a:b", "-----BEGIN PRIVATE KEY-----", "Bearer a", "eyJaaaaa."),
+        *("--password is ", "password for ", "a='b=", "a=\"b='", "password=a,", "sk-", "eyJ-"),
     ],
 )
-def test_large_sql_is_no_trouble(piece: str) -> None:
+def test_large_sql_takes_linear_time(piece: str) -> None:
     """Quadratic work would take minutes here."""
     redact_sql(piece * (100_000 // len(piece)))
 
 
-# -- what a server echoes, and differences -------------------------------------------------------------------------
+# -- echoes of a server, and differences -------------------------------------------------------------------------
 
 SQL = "CREATE TABLE t WITH (\n  topic = 'a',\n  password = 'hunter2',\n  type = 'sink'\n)"
 
@@ -273,19 +249,19 @@ def redact_echo(text: str, sql: str) -> str:
     return redact_values(text, secret_values(sql))
 
 
-def test_a_servers_words_are_shown_without_the_secrets_of_the_sql() -> None:
+def test_server_messages_are_shown_without_the_secrets_of_the_sql() -> None:
     words = "Expected: ), found: hunter2 in password = 'other' at Line: 3; hunter22 is no word of it"
     assert redact_echo(words, SQL) == (
         "Expected: ), found: *** in password = '***' at Line: 3; hunter22 is no word of it"
     )
 
 
-def test_what_rust_prints_is_shown_without_secrets() -> None:
+def test_rust_debug_output_is_shown_without_secrets() -> None:
     words = 'Config { user: Some("u"), token: Some("hunter2"), password: "hunter2", key: None }'
     assert redact_echo(words, "") == 'Config { user: Some("u"), token: ***), password: "***", key: None }'
 
 
-def test_what_is_looked_for_in_echoes_is_no_word_of_any_text() -> None:
+def test_common_words_are_not_masked_in_echoes() -> None:
     sql = (
         "CREATE TABLE t WITH ('sasl.username' = 'orders', token = 'abc', url = 'https://me:pass1word@h', "
         "headers = 'Content-Type: application/json,X-Id: a1b2c3d4')"

@@ -1,4 +1,4 @@
-"""A task that ends while its pipeline is being created: it is found by its label, then stopped."""
+"""A task that ends while its pipeline is being created: the pipeline is found by its label and stopped."""
 
 from __future__ import annotations
 
@@ -20,15 +20,11 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.on_kill import WatchedRun, stop_on_kill
 from airflow_provider_arroyo.pipelines.submit import Submission
-from tests.chaos.crashing_client import Killed, crash_at, crashing_clients
+from tests.chaos.crashing_client import crash_at, crashing_clients
 from tests.on_kill.support import ENDED, NOT_ENDED, TaskInstance
 from tests.pipelines.bench import SPEC, Bench, endpoint, open_bench
-from tests.support import Lines
+from tests.support import KilledError, Lines
 from tests.tasks.harness import FakeTaskInstance, context, quiet, submit
-
-
-class KilledError(BaseException):
-    """The end of a task's process."""
 
 
 @pytest.fixture(params=["0.15", "0.16"])
@@ -47,7 +43,7 @@ def _kill(
     limit_seconds: float = 30.0,
     **more: Any,
 ) -> bool:
-    """Submit, kill the task at its create, and return whether a stop was requested.
+    """Submit, kill the task during its create, and return whether a stop was requested.
 
     :param at: ``before`` the create takes effect, or ``after`` it did; its response is not read in either case.
     """
@@ -85,7 +81,7 @@ def _changes(bench: Bench) -> list[Any]:
 
 
 @pytest.mark.parametrize("state", ENDED)
-def test_response_to_the_create_is_pending(bench: Bench, state: str) -> None:
+def test_a_pipeline_whose_create_is_pending_is_stopped(bench: Bench, state: str) -> None:
     assert _kill(bench, TaskInstance(state), at="after")
     assert _changes(bench) == [{"stop": "checkpoint"}]
     (pipeline,) = bench.pipelines()
@@ -93,7 +89,7 @@ def test_response_to_the_create_is_pending(bench: Bench, state: str) -> None:
     assert text in bench.lines.text("WARNING")
 
 
-def test_create_takes_effect_while_it_is_looked_for(bench: Bench) -> None:
+def test_a_pipeline_that_appears_during_the_search_is_stopped(bench: Bench) -> None:
     def send_later(request: requests.PreparedRequest) -> None:
         threading.Timer(0.4, lambda: requests.Session().send(request, timeout=20)).start()
 
@@ -101,7 +97,7 @@ def test_create_takes_effect_while_it_is_looked_for(bench: Bench) -> None:
     assert _changes(bench) == [{"stop": "checkpoint"}]
 
 
-def test_create_never_takes_effect(bench: Bench) -> None:
+def test_a_create_that_never_takes_effect_is_logged(bench: Bench) -> None:
     assert not _kill(bench, TaskInstance("failed"), at="before", limit_seconds=1.0)
     assert bench.pipelines() == []
     assert "ended before it had created its pipeline" in bench.lines.text("WARNING")
@@ -111,7 +107,7 @@ def test_create_never_takes_effect(bench: Bench) -> None:
     )
 
 
-def test_pipeline_of_another_try_is_left_alone(bench: Bench) -> None:
+def test_a_pipeline_of_another_try_is_left_alone(bench: Bench) -> None:
     def create_first(_: requests.PreparedRequest) -> None:
         bench.submit(try_number=1)
 
@@ -120,24 +116,24 @@ def test_pipeline_of_another_try_is_left_alone(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("state", NOT_ENDED)
-def test_task_that_was_not_ended_stops_nothing(bench: Bench, state: str | None) -> None:
+def test_a_task_that_has_not_ended_stops_nothing(bench: Bench, state: str | None) -> None:
     assert not _kill(bench, TaskInstance(state), at="after")
     assert bench.sandbox.requests.total == 0
     assert "it keeps running" in bench.lines.text("WARNING")
 
 
-def test_later_try_has_begun(bench: Bench) -> None:
+def test_a_task_whose_later_try_has_begun_stops_nothing(bench: Bench) -> None:
     assert not _kill(bench, TaskInstance("failed", noted={"try_number": 3}), at="after")
     assert "a later try of its task has begun" in bench.lines.text("WARNING")
 
 
-def test_nothing_is_stopped_unless_that_is_wanted(bench: Bench) -> None:
+def test_without_stop_on_kill_nothing_is_stopped(bench: Bench) -> None:
     assert not _kill(bench, TaskInstance("failed"), at="after", mode=None)
     assert bench.sandbox.requests.total == 0
     assert "it keeps running" in bench.lines.text("INFO")
 
 
-def test_timeout_needs_no_question(bench: Bench) -> None:
+def test_a_timeout_stops_the_pipeline_without_asking_airflow(bench: Bench) -> None:
     ti = TaskInstance("running")
     assert _kill(bench, ti, at="after", is_timeout=True)
     assert ti.questions == []
@@ -145,14 +141,14 @@ def test_timeout_needs_no_question(bench: Bench) -> None:
 
 @pytest.mark.parametrize("state, stop", [("failed", "checkpoint"), ("running", "none")])
 @pytest.mark.parametrize("version, request_number", [("0.15", 3), ("0.16", 1)])
-def test_operator_that_is_killed_during_its_create(
+def test_an_operator_that_is_killed_during_its_create_stops_the_pipeline(
     version: str, request_number: int, state: str, stop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_bench(version) as bench, crashing_clients():
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
         ti = FakeTaskInstance()
         operator = submit(stop_on_kill="checkpoint")()
-        with crash_at(request_number, after_response=True), pytest.raises(Killed):
+        with crash_at(request_number, after_response=True), pytest.raises(KilledError):
             operator.execute(context(ti))
         ti.state = state
         operator.on_kill()
@@ -161,7 +157,7 @@ def test_operator_that_is_killed_during_its_create(
 
 
 def _create_that_takes_effect_later(bench: Bench, end: Callable[[], None]) -> Any:
-    """Let the task end while its create is on its way."""
+    """Let the task end while its create is in progress."""
     send = requests.Session.send
 
     def late(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> requests.Response:
@@ -188,14 +184,14 @@ def _in_the_first_poll(bench: Bench, end: Callable[[], None]) -> Any:
 
 
 def _at_the_first_poll(bench: Bench, end: Callable[[], None]) -> Any:
-    """However many requests about its job were sent before."""
+    """However many requests about its job preceded it."""
     return patch.object(PipelineWait, "polled", _ending(PipelineWait.polled, end))
 
 
 def _ending(
     method: Callable[..., Any], end: Callable[[], None], key: str | None = None
 ) -> Callable[..., Any]:
-    """Return a method whose first call, or first with a key, ends the task."""
+    """Return a method whose first call, or first call with a key, ends the task."""
     calls: list[int] = []
 
     def called(*args: Any, **more: Any) -> Any:
@@ -207,7 +203,7 @@ def _ending(
     return called
 
 
-def test_created_though_the_response_was_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_create_with_a_lost_response_is_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
     monkeypatch.setitem(stop_on_kill.__kwdefaults__ or {}, "limit_seconds", 60.0)
     method = "POST" if bench.version == "0.15" else "PUT"
@@ -229,7 +225,7 @@ def test_created_though_the_response_was_lost(bench: Bench, monkeypatch: pytest.
 def _end_at(
     moment: Callable[..., Any], bench: Bench, operator: Any, ti: FakeTaskInstance, *, is_timeout: bool
 ) -> Any:
-    """Run a task that ends at a moment, by Airflow's alarm or by its signal, and return the one pipeline."""
+    """Run a task that Airflow's alarm or signal ends at a given point, and return the only pipeline."""
 
     def end() -> None:
         if is_timeout:
@@ -249,13 +245,13 @@ def _end_at(
 
 @pytest.mark.parametrize("moment", [_before_the_wait, _at_the_first_poll])
 @pytest.mark.parametrize("is_timeout", [True, False])
-def test_adopted_pipeline_of_a_task_that_never_saw_it_run(
+def test_an_adopted_pipeline_that_never_ran_is_left_alone(
     is_timeout: bool,
     moment: Callable[..., Any],
     bench: Bench,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is left alone, and the log says which one keeps running."""
+    """The log names the pipeline that keeps running."""
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
     submit(wait_for=None)().execute(context(FakeTaskInstance()))
     bench.sandbox.advance(5)
@@ -281,7 +277,7 @@ def _while_it_is_replaced(bench: Bench, end: Callable[[], None]) -> Any:
 )
 @pytest.mark.parametrize("is_timeout", [True, False])
 @pytest.mark.parametrize("mode", ["checkpoint", None])
-def test_task_that_ends_while_it_adopts(
+def test_a_task_that_ends_while_it_adopts_stops_nothing(
     mode: str | None,
     is_timeout: bool,
     moment: Callable[..., Any],
@@ -289,7 +285,7 @@ def test_task_that_ends_while_it_adopts(
     bench: Bench,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pipeline of the earlier try is left as it is, and named."""
+    """The pipeline of the earlier try is left alone, and named in the log."""
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
     submit(wait_for=None)().execute(context(FakeTaskInstance()))
     (made,) = bench.pipelines()
@@ -309,7 +305,7 @@ def test_task_that_ends_while_it_adopts(
 
 @pytest.mark.parametrize("moment", [_create_that_takes_effect_later, _before_the_wait, _in_the_first_poll])
 @pytest.mark.parametrize("is_timeout", [True, False])
-def test_task_that_ends_before_its_first_poll(
+def test_a_task_that_ends_before_its_first_poll_stops_its_pipeline(
     is_timeout: bool, moment: Callable[..., Any], bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By Airflow's alarm for ``execution_timeout``, after which Airflow calls ``on_kill``, or by its signal."""

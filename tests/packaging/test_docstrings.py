@@ -1,4 +1,4 @@
-"""The docstring of a class documents each of its arguments, also the inherited ones."""
+"""The docstring of a class documents each of its arguments, including inherited ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def public_classes() -> list[Any]:
 
 
 def arguments(cls: Any) -> set[str]:
-    """Return what the constructors of a class take, those of its bases in this package included."""
+    """Return the arguments of a class's constructor and of those of its bases in this package."""
     taken: set[str] = set()
     for base in cls.__mro__:
         if not base.__module__.startswith(PACKAGE) or "__init__" not in vars(base):

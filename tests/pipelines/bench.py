@@ -1,4 +1,4 @@
-"""A sandbox whose time passes with each request, clients of it, and submits against it."""
+"""A sandbox whose clock advances with each request, clients of it, and submits."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Hook = Callable[[requests.PreparedRequest], object]
 
 
 def endpoint(request: requests.PreparedRequest) -> str:
-    """Return method and path of a request as in ``POST /pipelines``."""
+    """Return the method and path of a request, such as ``POST /pipelines``."""
     path = str(request.path_url).partition("?")[0].removeprefix(API_PREFIX)
     return f"{request.method} {path}"
 
 
 class HookedSession(requests.Session):
-    """Calls a hook before and after each HTTP request; what a hook raises ends the request."""
+    """Calls a hook before and after each HTTP request; an exception of a hook ends the request."""
 
     def __init__(self, before: Hook | None = None, after: Hook | None = None) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class HookedSession(requests.Session):
 
 
 class Bench:
-    """One sandbox, a client of it, and submits against it. Nothing here takes real time."""
+    """One sandbox, a client of it, and submits. Nothing here takes real time."""
 
     def __init__(self, sandbox: ArroyoSandbox, resources: ExitStack) -> None:
         self.sandbox = sandbox
@@ -74,7 +74,7 @@ class Bench:
         after: Hook | None = None,
         sleep: Callable[[float], None] | None = None,
     ) -> ArroyoClient:
-        """Return a client with a connection of its own, and hooks around each HTTP request."""
+        """Return a client with its own connection, and hooks around each HTTP request."""
         session = self._resources.enter_context(HookedSession(before, after))
         settings = ClientSettings(base_url=self.sandbox.url)
         limits = Limits(max_elapsed_seconds=600.0)  # as a task's
@@ -102,7 +102,7 @@ class Bench:
         is_namespace_explicit: bool = True,
         derived_namespace: str = "",
     ) -> Submitted:
-        """Submit, and look again before the success, as a task does."""
+        """Submit, and check again before the success, as a task does."""
         label = replace(LABEL, task=owner, try_number=try_number)
         submission = Submission(
             client or self.client,
@@ -125,7 +125,7 @@ class Bench:
     def create_externally(
         self, spec: PipelineSpec = SPEC, *, pipeline_id: str = "by-hand", comment: str = ""
     ) -> Pipeline:
-        """Create a pipeline without an ownership label, unless spec or comment hold one."""
+        """Create a pipeline without an ownership label, unless the spec or the comment contains one."""
         fields = spec.to_request(query=comment + spec.query)
         if self.version == "0.15":
             return self.client.create_pipeline(**fields)
@@ -134,7 +134,7 @@ class Bench:
     def change(self, pipeline_id: str, *steps: str | float) -> None:
         """Change a pipeline's state, step by step.
 
-        :param steps: seconds to let pass, a state to wait for, or what is done: ``stop``, ``resume``, ``restart``,
+        :param steps: seconds to let pass, a state to wait for, or an action: ``stop``, ``resume``, ``restart``,
             ``fail``, ``hibernate`` (shows a state that this package does not know).
         """
         for step in steps:
@@ -158,7 +158,7 @@ class Bench:
                         self.sandbox.advance(0.01)
 
     def leave_half_created(self) -> None:
-        """Leave half a record at the id of a submit: the API does when it refuses the checkpoint interval."""
+        """Leave a half-created record at a submit's id, as the API does if it refuses the checkpoint interval."""
         request = endpoints.put_pipeline(PIPELINE_ID, **SPEC.to_request())
         body = {**(request.body or {}), "checkpoint_interval_micros": 10}
         with pytest.raises(ArroyoApiError, match="between 1 second and 1 day"):
@@ -173,7 +173,7 @@ class Bench:
         return job
 
     def running(self) -> set[str]:
-        """Return the ids of the pipelines that run, once each had time to reach its state."""
+        """Return the ids of the running pipelines, after each has had time to reach its state."""
         self.sandbox.advance(10)
         jobs = {pipeline.id: self.job(pipeline.id) for pipeline in self.pipelines()}
         running = {key: job for key, job in jobs.items() if job.state not in TERMINAL_STATES}
@@ -181,7 +181,7 @@ class Bench:
         return set(running)
 
     def only_pipeline(self) -> Pipeline:
-        """Return the pipeline that runs, after checking that there is no other, running or not."""
+        """Return the running pipeline, after checking that there is no other pipeline."""
         running = self.running()
         (pipeline,) = self.pipelines()
         assert running == {pipeline.id}
@@ -190,7 +190,7 @@ class Bench:
     @classmethod
     @contextmanager
     def open(cls, version: str, *, seconds_per_request: float = 0.05, **options: Any) -> Iterator[Self]:
-        """Return a bench with a server of its own."""
+        """Return a bench with its own server."""
         clock = ManualClock(seconds_per_request=seconds_per_request)
         options = {"clock": clock, "seed": 5, "allowed_restarts": 1, **options}
         with ArroyoSandbox(arroyo_version=version, **options) as sandbox, ExitStack() as resources:

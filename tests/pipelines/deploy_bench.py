@@ -1,4 +1,4 @@
-"""Deploys against a sandbox whose time passes with each request: in one process, or in a new one after each wait."""
+"""Deploys to a sandbox whose clock advances with each request: in one process, or in a new one after each wait."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ INSERT INTO sink SELECT n FROM input;""",
 
 
 class BenchClock:
-    """The sandbox's clock as that of a wait."""
+    """The sandbox's clock as the clock of a wait."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -55,7 +55,7 @@ class BenchClock:
 
 
 class DeployBench(Bench):
-    """Deploys, and what is there afterwards."""
+    """Deploys pipelines, and reads the result."""
 
     known: list[PipelineRef]
 
@@ -75,11 +75,11 @@ class DeployBench(Bench):
         notes: Any = None,
         **options: Any,
     ) -> Done:
-        """Deploy, and return how it ended.
+        """Deploy, and return the result.
 
         :param is_deferred: whether each wait ends in another process.
-        :param at_wait: called when it begins to wait.
-        :param notes: what Airflow 3.3 keeps between the tries of a task.
+        :param at_wait: called at the start of each wait.
+        :param notes: what Airflow 3.3 stores between the tries of a task.
         """
         given: dict[str, Any] = {
             "timeout": timedelta(minutes=1),
@@ -147,7 +147,7 @@ class DeployBench(Bench):
             clock=clock,
             interval_seconds=0.25,
             log=self.log,
-            # The clock counts whole microseconds, and would stand still on less.
+            # The clock counts whole microseconds, and would not move by less.
             sleep=lambda seconds: self.sandbox.advance(max(seconds, 0.001)),
         )
 
@@ -160,12 +160,12 @@ class DeployBench(Bench):
         return self.client.get_pipeline(done.pipeline.pipeline_id)
 
     def states(self) -> dict[str, str]:
-        """Return the state of every pipeline by its id, once each had time to reach it."""
+        """Return the states of all pipelines by id, after each has had time to reach its state."""
         self.sandbox.advance(10)
         return {one.id: self.job(one.id).state for one in self.pipelines()}
 
     def changes_sent(self) -> list[str]:
-        """Return method and path, without ids, of the requests that change something, validations left out."""
+        """Return method and path, without ids, of the requests that change something, except validations."""
         sent = []
         for request in self.sandbox.requests:
             if request.method == "GET" or request.path.endswith("/validate_query"):

@@ -1,4 +1,4 @@
-"""Creates of a deploy on Arroyo 0.15 that come in late, or are sent twice: one pipeline is left."""
+"""Creates of a deploy on Arroyo 0.15 that arrive late or are sent twice: one pipeline is left."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def _deploy_first(bench: DeployBench, spec: PipelineSpec) -> None:
 @IS_DEFERRED
 @FIRST_OR_SECOND
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
-def test_gateway_that_sends_the_create_twice(spec: PipelineSpec, is_deferred: bool, seconds: float) -> None:
+def test_a_create_that_a_gateway_sends_twice_leaves_one_pipeline(
+    spec: PipelineSpec, is_deferred: bool, seconds: float
+) -> None:
     with open_deploy_bench("0.15") as bench:
         _deploy_first(bench, spec)
         repeat = Repeat(bench, seconds)
@@ -59,7 +61,7 @@ def test_gateway_that_sends_the_create_twice(spec: PipelineSpec, is_deferred: bo
 @IS_DEFERRED
 @FIRST_OR_SECOND
 @pytest.mark.parametrize("seconds", [2.5, 9.0])
-def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
+def test_a_killed_tries_create_that_arrives_after_the_next_ones_is_deleted(
     spec: PipelineSpec, is_deferred: bool, seconds: float
 ) -> None:
     with open_deploy_bench("0.15") as bench:
@@ -76,7 +78,7 @@ def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
 
 @IS_DEFERRED
 @pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0, 9.0])
-def test_late_create_of_a_killed_try_during_a_rollback(is_deferred: bool, seconds: float) -> None:
+def test_a_late_create_during_a_rollback_is_deleted(is_deferred: bool, seconds: float) -> None:
     with open_deploy_bench("0.15") as bench:
         old = bench.deployed()
         late = LateCreate(bench, error=KeyboardInterrupt())
@@ -90,7 +92,7 @@ def test_late_create_of_a_killed_try_during_a_rollback(is_deferred: bool, second
         assert bench.only_pipeline().id == old.id
 
 
-def test_late_create_may_come_in_after_the_deadline_of_the_rollback() -> None:
+def test_a_rollback_waits_for_a_late_create_beyond_its_deadline() -> None:
     with open_deploy_bench("0.15") as bench:
         old = bench.deployed()
         late = LateCreate(bench, error=KeyboardInterrupt())

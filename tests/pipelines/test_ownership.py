@@ -1,4 +1,4 @@
-"""Keys and ids that stay the same, and labels that can be read back."""
+"""Stable keys and ids, and labels that can be read back."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ DEPLOYMENT = Deployment(group="default", name="orders", namespace="")
 DEPLOYED = replace(LABEL, deployment=DEPLOYMENT, generation=3)
 REQUIRED_FIELDS = ["label", "key", "namespace", "dag", "task", "run", "map_index", "try", "package"]
 
-# Written down once: a key that changed with a version of Python or of this package would make every cleared
-# run start its pipeline a second time.
+# Constants: if a key changed with a version of Python or of this package, every cleared run would start its pipeline
+# a second time.
 VECTORS: list[tuple[Owner | Deployment, str]] = [
     (OWNER, "b3158b0ca8fbdd90b9f0"),
     (replace(OWNER, namespace="airflow.example.com"), "8deb64ea31b45e7b8372"),
@@ -98,13 +98,13 @@ def test_keys_are_the_same_in_every_process(hash_seed: str) -> None:
 
 
 @given(owner=owners, other=owners, field=st.sampled_from([*owner_fields, "namespace"]))
-def test_key_differs_with_each_part_of_the_owner(owner: Owner, other: Owner, field: str) -> None:
+def test_each_part_of_the_owner_changes_the_key(owner: Owner, other: Owner, field: str) -> None:
     changed = replace(owner, **{field: getattr(other, field)})
     assert (changed.key == owner.key) == (changed == owner)
 
 
 def test_no_two_owners_have_the_same_key() -> None:
-    # ``a`` and ``bc`` must not be ``ab`` and ``c``; nor a submit's key a deployment's.
+    # ``a`` and ``bc`` differ from ``ab`` and ``c``, and a submit's key from a deployment's.
     parts = ["", "a", "ab", "abc", "b", "bc", "c", "-1", '","', "\\", "[", "1"]
     owners: list[Owner | Deployment] = [
         _owner(one, two, three) for one, two, three in product(parts, repeat=3)
@@ -121,7 +121,7 @@ def test_no_two_owners_have_the_same_key() -> None:
 
 
 @given(owner=owners)
-def test_id_is_valid_in_urls(owner: Owner) -> None:
+def test_an_id_is_valid_in_urls(owner: Owner) -> None:
     pipeline_id = owner.pipeline_id
     assert quote(pipeline_id, safe="") == pipeline_id
     assert re.fullmatch(r"af(-[a-z0-9]+)+", pipeline_id)
@@ -144,13 +144,13 @@ def test_id_is_valid_in_urls(owner: Owner) -> None:
         ("<script>", "../..", "af-script-"),
     ],
 )
-def test_id_is_readable(dag_id: str, task_id: str, start: str) -> None:
+def test_an_id_is_readable(dag_id: str, task_id: str, start: str) -> None:
     owner, deployment = _owner(dag_id, task_id, "r"), Deployment(group=dag_id, name=task_id)
     assert owner.pipeline_id == start + owner.key
     assert deployment.pipeline_id(12) == f"{start}{deployment.key}-g12"
 
 
-def test_owner_in_messages() -> None:
+def test_the_text_of_an_owner() -> None:
     assert str(OWNER) == "task orders.submit of run scheduled__2026-11-25T00:00:00+00:00"
     assert str(replace(OWNER, map_index=0)).startswith("task orders.submit[0] of run")
     assert str(replace(OWNER, namespace="staging")).endswith("+00:00 in namespace 'staging'")
@@ -165,7 +165,7 @@ def _read(query: str = "SELECT 1", tags: dict[str, str] | None = None) -> Owners
 
 
 @given(label=labels, user_tags=tag_maps)
-def test_label_is_read_back_from_tags(label: OwnershipLabel, user_tags: dict[str, str]) -> None:
+def test_a_label_is_read_from_tags(label: OwnershipLabel, user_tags: dict[str, str]) -> None:
     user_tags = {"u" + name: value for name, value in user_tags.items()}
     tags = label.to_tags()
     assert all(isinstance(value, str) for value in tags.values())
@@ -189,11 +189,9 @@ HOSTILE_LABEL = replace(
 
 @example(label=HOSTILE_LABEL, user_tags={HOSTILE: HOSTILE}, query="SELECT 1")
 @given(label=labels, user_tags=tag_maps, query=any_text)
-def test_label_is_read_back_from_a_comment(
-    label: OwnershipLabel, user_tags: dict[str, str], query: str
-) -> None:
+def test_a_label_is_read_from_a_comment(label: OwnershipLabel, user_tags: dict[str, str], query: str) -> None:
     comment = label.to_comment(user_tags)
-    # Whatever it holds, it stays one line of comment, in plain ASCII.
+    # Whatever it contains, it is one line of comment in plain ASCII.
     assert comment.startswith("-- ")
     assert comment.endswith("\n")
     assert comment.isascii()
@@ -205,12 +203,12 @@ def test_label_is_read_back_from_a_comment(
 
 
 @given(query=st.text(max_size=200), tags=tag_maps)
-def test_any_text_has_no_label_or_a_damaged_one(query: str, tags: dict[str, str]) -> None:
+def test_random_text_has_no_label_or_a_damaged_one(query: str, tags: dict[str, str]) -> None:
     for prefix in ("", "-- airflow: "):
         try:
             assert _read(prefix + query, tags) is None
         except UnreadableLabelError as err:
-            assert "its ownership label" in str(err)  # noqa: PT017  # either outcome is right
+            assert "its ownership label" in str(err)  # noqa: PT017  # either outcome is correct
 
 
 @given(
@@ -218,7 +216,7 @@ def test_any_text_has_no_label_or_a_damaged_one(query: str, tags: dict[str, str]
     name=st.sampled_from(REQUIRED_FIELDS),
     value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), any_text, st.lists(st.integers())),
 )
-def test_changed_field_is_unreadable_or_another_label(
+def test_a_changed_field_makes_the_label_unreadable_or_another_one(
     label: OwnershipLabel, name: str, value: object
 ) -> None:
     fields = json.loads(label.to_comment({}).removeprefix("-- airflow: "))
@@ -226,9 +224,9 @@ def test_changed_field_is_unreadable_or_another_label(
     try:
         read = _read(f"-- airflow: {json.dumps(fields)}\n")
     except UnreadableLabelError as err:
-        # The owner is reported where it is still readable, so that no pipeline of ours is ignored.
+        # The owner is reported if it is still readable, so that no pipeline of ours is ignored.
         is_lost = name in ("namespace", "dag", "task", "run", "map_index")
-        assert is_lost or err.owner == label.owner  # noqa: PT017  # either outcome is right
+        assert is_lost or err.owner == label.owner  # noqa: PT017  # either outcome is correct
     else:
         assert read is not None
         assert read.owner == label.owner
@@ -241,7 +239,7 @@ def test_changed_field_is_unreadable_or_another_label(
         *((DEPLOYED, name) for name in ("group", "name", "generation", "key")),
     ],
 )
-def test_missing_field(label: OwnershipLabel, missing: str) -> None:
+def test_a_label_without_a_field_is_damaged(label: OwnershipLabel, missing: str) -> None:
     tags = {**label.to_tags(), "airflow.unknown": "x"}
     assert _read(tags=tags) == label
     del tags["airflow." + missing]
@@ -253,18 +251,18 @@ def test_missing_field(label: OwnershipLabel, missing: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", ""])
-def test_generation_that_no_deployment_has(value: str) -> None:
+def test_a_label_with_an_invalid_generation_is_damaged(value: str) -> None:
     with pytest.raises(UnreadableLabelError, match="its ownership label is damaged") as caught:
         _read(tags={**DEPLOYED.to_tags(), "airflow.generation": value})
     assert caught.value.owner == DEPLOYMENT
 
 
-def test_deployment_is_in_the_namespace_of_its_task() -> None:
+def test_a_deployment_must_be_in_the_namespace_of_its_task() -> None:
     with pytest.raises(ValueError, match="in the same namespace"):
         replace(DEPLOYED, deployment=replace(DEPLOYMENT, namespace="staging"))
 
 
-def test_newer_label() -> None:
+def test_a_label_of_a_newer_version_is_refused() -> None:
     tags = {**LABEL.to_tags(), "airflow.label": str(LABEL_VERSION + 1), "airflow.new": "field"}
     with pytest.raises(UnreadableLabelError) as caught:
         _read(tags=tags)
@@ -273,7 +271,7 @@ def test_newer_label() -> None:
     assert caught.value.owner == OWNER
 
 
-def test_pipelines_without_a_label() -> None:
+def test_a_pipeline_without_a_label_has_no_owner() -> None:
     assert _read() is None
     assert _read("--airflow: {}\nSELECT 1") is None
     assert _read("\n-- airflow: {}\nSELECT 1") is None
@@ -281,6 +279,6 @@ def test_pipelines_without_a_label() -> None:
     assert without_label("-- mine\nSELECT 1") == "-- mine\nSELECT 1"
 
 
-def test_each_request_has_an_id_of_its_own() -> None:
+def test_each_request_has_its_own_id() -> None:
     assert len({LABEL.for_new_request().request_id for _ in range(1000)}) == 1000
     assert replace(LABEL.for_new_request(), request_id="r") == LABEL

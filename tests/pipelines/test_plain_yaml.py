@@ -1,4 +1,4 @@
-"""YAML that means what it looks like."""
+"""YAML without ambiguous values."""
 
 from __future__ import annotations
 
@@ -27,21 +27,8 @@ CLEAR: dict[str, Any] = {
     "[1, {b: 'on'}]": [1, {"b": "on"}],
 }
 AMBIGUOUS = {
-    "numbers": (
-        "010",
-        "0x1F",
-        "0b11",
-        "0o17",
-        "1_000",
-        "+5",
-        "-0",
-        "00",
-        ".5",
-        "5.",
-        "1.10",
-        "1e3",
-        "1.0e+3",
-    ),
+    "numbers": ("010", "0x1F", "0b11", "0o17", "1_000", "+5", "-0", "00", ".5", "5."),
+    "numbers with a point": ("1.10", "1e3", "1.0e+3"),
     "more numbers": ("1:30", "190:20:30.15", ".inf", "-.INF", ".nan", "1" * 30, "9" * 900),
     "flags": ("yes", "No", "ON", "off", "y", "N"),
     "dates": ("2026-01-01", "2026-1-1 10:00:00", "2026-13-41"),
@@ -80,7 +67,7 @@ def test_ambiguous_values_are_refused(kind: str) -> None:
         ("\n- a", "must be a YAML mapping", 2),
     ],
 )
-def test_what_is_wrong_has_its_line(text: str, problem: str, line: int) -> None:
+def test_errors_name_the_line(text: str, problem: str, line: int) -> None:
     with pytest.raises(YamlError) as caught:
         read_mapping(text)
     assert (str(caught.value), caught.value.line) == (problem, line)

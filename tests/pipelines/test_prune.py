@@ -47,20 +47,20 @@ def test_only_pipelines_that_are_no_longer_wanted_are_deleted(version: str) -> N
         bench.change(stopped.id, "stop", "Stopped")
         before = {one.id for one in bench.pipelines()}
 
-        said = run(bench, ["orders", "not there"], dry_run=True)
+        message = run(bench, ["orders", "not there"], dry_run=True)
         assert {one.id for one in bench.pipelines()} == before
         pruned = run(bench, ["orders", "not there"])
 
         left = {one.name for one in bench.pipelines()}
         assert left == {"orders", "theirs", "elsewhere", "submitted", unlabelled.name, copy.name}
         assert sorted(one.name for one in pruned.deleted) == ["old", "old", "stopped"]
-        assert pruned == said
+        assert pruned == message
         assert pruned.kept == ("orders",)
         assert bench.lines.text().count("No longer wanted in group default: old, stopped") == 2
         assert run(bench, ["orders"]).deleted == ()
 
 
-def test_too_many_at_once_are_a_mistake() -> None:
+def test_more_deletions_than_max_deletions_are_an_error() -> None:
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
@@ -85,7 +85,7 @@ def test_an_unreadable_label_is_left_alone() -> None:
         assert "is left alone: its ownership label" in bench.lines.text("WARNING")
 
 
-def test_a_prune_that_was_cut_off_goes_on() -> None:
+def test_an_interrupted_prune_can_be_continued() -> None:
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
@@ -96,7 +96,7 @@ def test_a_prune_that_was_cut_off_goes_on() -> None:
         assert [one.name for one in bench.pipelines()] == ["c"]
 
 
-def test_one_that_does_not_stop_keeps_no_other_one() -> None:
+def test_a_pipeline_that_does_not_stop_does_not_prevent_other_deletions() -> None:
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "b", "c", "d"):
             bench.deploy(named(name))
@@ -115,8 +115,8 @@ def test_one_that_does_not_stop_keeps_no_other_one() -> None:
         assert [one.name for one in run(bench, ["d"]).deleted] == ["b"]
 
 
-def test_a_pipeline_that_becomes_finishing_is_still_stopped() -> None:
-    """No stop with a checkpoint ends it then."""
+def test_a_pipeline_that_becomes_finishing_is_stopped_immediately() -> None:
+    """A stop with a checkpoint would have no effect."""
     with open_deploy_bench("0.16") as bench:
         bench.deploy(named("b"))
         made = bench.create_externally(replace(SPEC, query=ONE_ENDS))
@@ -126,7 +126,7 @@ def test_a_pipeline_that_becomes_finishing_is_still_stopped() -> None:
         assert bench.job(made.id).state == "Finished"
 
 
-def test_what_was_not_deleted_before_arroyo_went_away_is_in_the_error() -> None:
+def test_an_error_lists_what_was_not_deleted() -> None:
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
@@ -176,33 +176,33 @@ def test_a_stop_that_is_withdrawn_is_reported_soon(name: str, version: str) -> N
         assert [one.id for one in bench.pipelines()] == [made.id]
 
 
-# -- what was renamed ------------------------------------------------------------------------------------------------
+# -- renames ------------------------------------------------------------------------------------------------
 
 IN_OTHER_WORDS = replace(SPEC, query="-- pipelines/new.sql\n" + SPEC.query.replace("\n", "\n\n  "))
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @pytest.mark.parametrize("spec", [SPEC, IN_OTHER_WORDS], ids=["same text", "other spacing"])
-def test_a_renamed_pipeline_is_kept_until_it_is_decided_about(version: str, spec: PipelineSpec) -> None:
+def test_a_renamed_pipeline_is_kept_until_the_user_decides(version: str, spec: PipelineSpec) -> None:
     with open_deploy_bench(version) as bench:
         old = bench.deployed()
         new = bench.deploy(replace(spec, name="new"), task=OTHER_TASK).pipeline
         assert new is not None
-        said = f"'orders' of group 'default' ({old.id})"
-        assert f"{said} has the same SQL as the new pipeline" in bench.lines.text("WARNING")
+        which = f"'orders' of group 'default' ({old.id})"
+        assert f"{which} has the same SQL as the new pipeline" in bench.lines.text("WARNING")
         for is_dry in (True, False):
             with pytest.raises(ArroyoDeployError) as caught:
                 run(bench, ["new"], dry_run=is_dry)
             assert caught.value.is_fatal
-            assert f"\n  {said}: now 'new' of group 'default' ({new.pipeline_id})\n" in str(caught.value)
+            assert f"\n  {which}: now 'new' of group 'default' ({new.pipeline_id})\n" in str(caught.value)
             assert "To keep the old one, give the file the setting pipeline_name" in str(caught.value)
         assert bench.running() == {old.id, new.pipeline_id}
-        # The file was given the setting pipeline_name: orders.
+        # The file now has the setting pipeline_name: orders.
         assert bench.deploy(task=OTHER_TASK).progress.action == "unchanged"
         assert [one.id for one in run(bench, ["orders"]).deleted] == [new.pipeline_id]
 
 
-def test_a_file_that_was_moved_to_another_group() -> None:
+def test_a_file_that_was_moved_to_another_group_is_a_rename() -> None:
     with open_deploy_bench("0.16") as bench:
         old = bench.deployed()
         bench.deployed(spec=replace(SECOND, name="other"))
@@ -222,8 +222,8 @@ def test_a_file_that_was_moved_to_another_group() -> None:
         assert run(bench, ["other"]).deleted == ()
 
 
-def test_a_renamed_one_that_is_not_deployed_yet() -> None:
-    """A prune may come before the deploy, or after one that failed."""
+def test_a_rename_is_detected_before_the_new_name_is_deployed() -> None:
+    """A prune may precede the deploy, or follow a failed one."""
     with open_deploy_bench("0.16") as bench:
         old = bench.deployed()
         with pytest.raises(ArroyoDeployError, match=f"{old.id}.: now 'new', which is not deployed yet"):
@@ -246,7 +246,7 @@ def test_a_renamed_pipeline_that_is_deleted_during_a_prune_does_not_stop_it() ->
 
 
 def test_copies_that_one_run_deployed_are_several_pipelines() -> None:
-    """A run that is cleared after a file was renamed deploys the new one much later."""
+    """A run that is cleared after a rename deploys the new pipeline much later."""
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
@@ -266,8 +266,8 @@ def test_a_finished_pipeline_has_no_state_to_lose() -> None:
         assert [one.name for one in run(bench, ["b"]).deleted] == ["a"]
 
 
-def test_only_the_current_version_counts() -> None:
-    """What was kept of an earlier version is older than a pipeline that took that over."""
+def test_only_the_current_version_is_compared() -> None:
+    """A kept earlier version is older than a pipeline that adopted its SQL."""
     with open_deploy_bench("0.16") as bench:
         bench.deployed()
         bench.deploy(SECOND, keep_old=True)
@@ -275,8 +275,8 @@ def test_only_the_current_version_counts() -> None:
         assert [one.name for one in run(bench, ["b"]).deleted] == ["orders", "orders"]
 
 
-def test_a_name_that_was_there_before_is_no_new_one() -> None:
-    """Two groups have a file each; both are edited, and end with the same SQL."""
+def test_a_name_that_existed_before_is_not_a_rename() -> None:
+    """Two groups have one file each; both are edited, and now have the same SQL."""
     with open_deploy_bench("0.16") as bench:
         third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
         for group, task in (("a", TASK), ("b", OTHER_TASK)):
@@ -285,7 +285,7 @@ def test_a_name_that_was_there_before_is_no_new_one() -> None:
         bench.deployed(spec=SECOND, group="b", task=replace(TASK, run_id="r4"))
         bench.deployed(spec=replace(third, name="other"), group="a", task=OTHER_TASK)
         assert [one.name for one in run(bench, ["other"], group="a").deleted] == ["orders"]
-        # What is kept of an older version is no newer name either.
+        # A kept older version is not a new name either.
         bench.deployed(spec=named("c"), group="c", task=OTHER_TASK)
         bench.deployed(spec=replace(SECOND, name="c"), group="c", task=OTHER_TASK, keep_old=True)
         bench.deployed(spec=named("d"), group="a", task=replace(TASK, run_id="r0"))
@@ -294,19 +294,19 @@ def test_a_name_that_was_there_before_is_no_new_one() -> None:
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @pytest.mark.parametrize("steps", [("stop", "Stopped"), ("fail", 10.0)], ids=["stopped", "failed"])
-def test_what_does_not_run_writes_nothing(version: str, steps: tuple[str | float, ...]) -> None:
+def test_a_renamed_stopped_pipeline_keeps_its_state(version: str, steps: tuple[str | float, ...]) -> None:
     with open_deploy_bench(version) as bench:
         old = bench.deployed()
         bench.change(old.id, *steps)
         bench.deploy(named("new"), task=OTHER_TASK)
         assert "has the same SQL" not in bench.lines.text()
-        # Its state is not dropped all the same.
+        # But its state is not dropped.
         with pytest.raises(ArroyoDeployError, match="now 'new' of group"):
             run(bench, ["new"])
 
 
 def test_pipelines_that_a_later_run_deployed_are_kept() -> None:
-    """Two runs at once, or a prune of yesterday that is cleared: what is to be kept is older than what is there."""
+    """Concurrent runs, or a cleared prune of yesterday: the list to keep is older than the deployed pipelines."""
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "old", "replaced"):
             bench.deploy(named(name))
@@ -322,7 +322,7 @@ def test_pipelines_that_a_later_run_deployed_are_kept() -> None:
         assert {one.name for one in run(bench, ["a"], list_age=timedelta(0)).deleted} == {"new", "replaced"}
 
 
-def test_the_sql_of_what_is_kept_is_compared_and_not_shown() -> None:
+def test_the_sql_to_keep_is_compared_but_not_shown() -> None:
     keep = [{"pipeline_name": "a", "group": "shop", "query": "SELECT 1"}, {"pipeline_name": "b"}]
     task = ArroyoPrunePipelinesOperator(task_id="prune", group="shop", keep=keep)
     task.render_template_fields({})
@@ -345,13 +345,13 @@ def replace_client(bench: DeployBench) -> DeployBench:
         (("a",), {"a"}),
     ],
 )
-def test_what_is_kept_are_names_or_pipelines_of_a_folder(keep: Any, names: set[str]) -> None:
+def test_keep_accepts_names_or_pipelines_of_a_folder(keep: Any, names: set[str]) -> None:
     assert names_to_keep(keep) == names
 
 
 @pytest.mark.parametrize("groups", [["clicks"], ["orders", "clicks"]])
-def test_pipelines_of_another_groups_folder_are_a_mistake(groups: list[str]) -> None:
-    """All of the pruned group's own would be deleted."""
+def test_pipelines_of_another_groups_folder_are_an_error(groups: list[str]) -> None:
+    """Every pipeline of the pruned group would be deleted."""
     keep = [{"pipeline_name": "a", "group": group} for group in groups]
     task = ArroyoPrunePipelinesOperator(task_id="prune", group="orders", keep=keep)
     task.render_template_fields({})
@@ -362,7 +362,7 @@ def test_pipelines_of_another_groups_folder_are_a_mistake(groups: list[str]) -> 
 
 
 @pytest.mark.parametrize("keep", ["a", [1], [""], [{"query": "SELECT 1"}], {"a": 1}, 5])
-def test_anything_else_is_refused(keep: Any) -> None:
+def test_other_values_of_keep_are_refused(keep: Any) -> None:
     with pytest.raises(ValueError, match="keep must be a list of names, or of pipelines of a folder, got"):
         names_to_keep(keep)
 
@@ -371,13 +371,11 @@ def test_anything_else_is_refused(keep: Any) -> None:
     "given,words",
     [
         ({"keep": []}, "keep must name at least one pipeline"),
-        ({"keep": ["a"], "max_deletions": -1}, "max_deletions must be an integer, 0 or more"),
-        ({"keep": ["a"], "max_deletions": True}, "max_deletions must be an integer, 0 or more"),
         ({"keep": ["a"], "group": " "}, "group must be a non-empty string"),
         ({"keep": ["a"], "group": "a "}, "group must be one line without white space around it"),
         ({"keep": ["a"], "dry_run": "no"}, "dry_run must be True or False"),
     ],
 )
-def test_bad_arguments(given: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ArroyoPrunePipelinesOperator(task_id="prune", **given)

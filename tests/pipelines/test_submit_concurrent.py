@@ -1,4 +1,4 @@
-"""Two tries at once, a zombie and its successor, end with one pipeline."""
+"""Two concurrent tries, a zombie and its successor, end with one pipeline."""
 
 from __future__ import annotations
 
@@ -13,38 +13,14 @@ import requests
 from airflow_provider_arroyo.pipelines.create import Submitted
 from airflow_provider_arroyo.pipelines.existing import Action
 from tests.pipelines.bench import OWNER, Bench, endpoint, open_bench
-
-
-class Turns:
-    """Lets two clients send their requests in a given order, one at a time.
-
-    :param order: whose turn it is, 0 or 1; when it is used up, or one has ended, the other goes on alone.
-    """
-
-    def __init__(self, order: str) -> None:
-        self._order = list(order)
-        self._changed = threading.Condition()
-
-    def wait_for(self, who: str) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: not self._order or self._order[0] == who, timeout=20)
-
-    def pass_on(self) -> None:
-        with self._changed:
-            self._order = self._order[1:]
-            self._changed.notify_all()
-
-    def end(self, who: str) -> None:
-        with self._changed:
-            self._order = [turn for turn in self._order if turn != who]
-            self._changed.notify_all()
+from tests.support import Turns
 
 
 def _race(bench: Bench, order: str, *, on_existing: str = "adopt") -> list[Submitted]:
     turns = Turns(order)
 
     def run(who: str) -> Submitted:
-        client = bench.new_client(before=lambda _: turns.wait_for(who), after=lambda _: turns.pass_on())
+        client = bench.new_client(before=lambda _: turns.wait_for(who), after=lambda _: turns.pass_on(who))
         try:
             return bench.submit(try_number=int(who) + 1, client=client, on_existing=on_existing)
         finally:
@@ -55,10 +31,10 @@ def _race(bench: Bench, order: str, *, on_existing: str = "adopt") -> list[Submi
 
 
 def _orders() -> Iterator[str]:
-    """Yield orders in which two tries may take turns: every one of their first requests, and some longer."""
+    """Yield orders for two tries: every order of their first requests, and some longer ones."""
     for number in range(2**6):
         yield f"{number:06b}"
-    # The second searches for a while before it creates its own, and then both create at the same moment.
+    # The second searches for a while first, and then both create at the same time.
     for searches in range(3, 16):
         yield "00" + "1" * searches + "01" * 10
     yield "01" * 20
@@ -67,7 +43,7 @@ def _orders() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("version, database", [("0.15", "sqlite"), ("0.15", "postgres"), ("0.16", "sqlite")])
-def test_two_tries_at_once_end_with_one_pipeline(version: str, database: str) -> None:
+def test_two_concurrent_tries_end_with_one_pipeline(version: str, database: str) -> None:
     created_twice = 0
     for order in _orders():
         with open_bench(version, database=database) as bench:
@@ -80,7 +56,7 @@ def test_two_tries_at_once_end_with_one_pipeline(version: str, database: str) ->
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
-def test_two_tries_that_replace_end_with_one_pipeline(version: str) -> None:
+def test_two_concurrent_replaces_end_with_one_pipeline(version: str) -> None:
     for order in ("01" * 30, "0011" * 15, "0001111" * 8, "011" * 20):
         with open_bench(version) as bench:
             bench.submit()
@@ -93,8 +69,8 @@ def test_two_tries_that_replace_end_with_one_pipeline(version: str) -> None:
             bench.only_pipeline()
 
 
-def test_many_tries_at_once(bench: Bench) -> None:
-    """Not in turns, but in real threads, as their requests arrive."""
+def test_many_concurrent_tries_end_with_one_pipeline(bench: Bench) -> None:
+    """In real threads, without an order of their requests."""
     start = threading.Barrier(6)
 
     def run(number: int) -> str:
@@ -106,7 +82,7 @@ def test_many_tries_at_once(bench: Bench) -> None:
         assert set(pool.map(run, range(6))) == {bench.only_pipeline().id}
 
 
-def test_mapped_tasks_at_once_get_one_each(bench: Bench) -> None:
+def test_concurrent_mapped_tasks_get_one_pipeline_each(bench: Bench) -> None:
     def run(index: int, try_number: int = 1) -> str:
         owner = replace(OWNER, map_index=index)
         return bench.submit(owner=owner, try_number=try_number, client=bench.new_client()).pipeline.id
@@ -118,7 +94,7 @@ def test_mapped_tasks_at_once_get_one_each(bench: Bench) -> None:
     assert [run(index, 2) for index in range(12)] == ids
 
 
-def test_duplicate_that_another_try_deletes_first(bench_015: Bench) -> None:
+def test_a_duplicate_that_another_try_deletes_first_is_no_error(bench_015: Bench) -> None:
     """Both see two, and both delete the newer one."""
     first = bench_015.submit().pipeline
     faults = bench_015.sandbox.faults

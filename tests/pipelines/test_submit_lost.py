@@ -1,4 +1,4 @@
-"""Responses that are lost, requests that arrive late, and records that were only half created."""
+"""Lost responses, late requests, and half-created records."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ LOST: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _creates(bench: Bench) -> dict[str, str]:
-    """Return which requests create a pipeline, as faults name them."""
+    """Return the method and path of a create, as faults take them."""
     return {"method": "POST" if bench.version == "0.15" else "PUT", "path": "*/pipelines*"}
 
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("kind", LOST)
-def test_create_whose_response_is_lost(bench: Bench, kind: str, times: int) -> None:
+def test_a_create_whose_response_is_lost_makes_one_pipeline(bench: Bench, kind: str, times: int) -> None:
     name, fields = LOST[kind]
     bench.sandbox.faults.inject(name, times=times, **_creates(bench), **fields)
     submitted = bench.submit(on_existing="fail")
@@ -50,14 +50,14 @@ def test_create_whose_response_is_lost(bench: Bench, kind: str, times: int) -> N
     assert bench.only_pipeline().id == submitted.pipeline.id
 
 
-def test_pipeline_whose_response_was_lost_is_not_of_an_earlier_try(bench_016: Bench) -> None:
+def test_a_pipeline_whose_response_was_lost_counts_as_created(bench_016: Bench) -> None:
     bench_016.sandbox.faults.reset(method="PUT", after_effect=True)
     assert bench_016.submit(try_number=4, on_existing="fail").action is Action.CREATED
     with pytest.raises(ArroyoOwnershipError, match="created by an earlier try"):
         bench_016.submit(try_number=4, on_existing="fail")
 
 
-def test_search_for_a_lost_create_may_fail_too(bench: Bench) -> None:
+def test_a_search_for_a_lost_create_is_retried(bench: Bench) -> None:
     bench.sandbox.faults.reset(after_effect=True, **_creates(bench))
     bench.sandbox.faults.status(503, method="GET", times=4, skip=1)
     assert bench.submit().action is Action.CREATED
@@ -67,18 +67,18 @@ def test_search_for_a_lost_create_may_fail_too(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "version, message, most_requests",
     [
-        # Not safe to repeat: looked for and sent again here, for as long as a task tolerates an outage.
+        # Not safe to repeat: searched for and sent again, as long as the task tolerates an outage.
         (
             "0.15",
             "'orders per minute' was not created within 10 min: no request to create it got a response",
-            # Each with what tells an outage from SQL on which Arroyo hangs up.
+            # Each with a validation, which distinguishes an outage from SQL on which Arroyo hangs up.
             80,
         ),
-        # Safe to repeat: left to the client, and nothing above it repeats it again.
+        # Safe to repeat: only the client repeats it.
         ("0.16", "has been unreachable for 10 min.*PUT /pipelines/", 600),
     ],
 )
-def test_create_that_never_gets_a_response(version: str, message: str, most_requests: int) -> None:
+def test_a_create_without_any_response_is_an_error(version: str, message: str, most_requests: int) -> None:
     with open_bench(version) as bench:
         bench.sandbox.faults.reset(times=None, **_creates(bench))
         began = bench.now()
@@ -86,7 +86,7 @@ def test_create_that_never_gets_a_response(version: str, message: str, most_requ
             bench.submit()
         assert 590 < bench.now() - began < 610
         sent = bench.sandbox.requests.count(**_creates(bench))
-        # Whether it is the SQL that the server hangs up on is asked without a create.
+        # A validation, not a create, finds out whether the SQL is the cause.
         if version == "0.15":
             sent -= bench.sandbox.requests.count(path="*/pipelines/validate_query")
         assert 1 < sent <= most_requests
@@ -107,13 +107,13 @@ def test_500_is_checked_and_not_repeated(bench: Bench) -> None:
     bench.only_pipeline()
 
 
-# -- 0.15: creates that arrive late --------------------------------------------------------------------------------
+# -- 0.15: late creates --------------------------------------------------------------------------------
 
 
 class LateCreate:
-    """The first create of a client, which is lost and arrives later.
+    """The first create of a client, which is lost and arrives late.
 
-    :param before_request: how many requests later; 0 leaves it to the test.
+    :param before_request: how many requests later; 0: when the test calls :meth:`arrive`.
     :param error: ends the create.
     """
 
@@ -136,13 +136,13 @@ class LateCreate:
             self.arrive()
 
     def arrive(self) -> None:
-        """Let it take effect."""
+        """Make it take effect."""
         assert self._lost is not None
         with requests.Session() as session:
             self.pipeline_id = session.send(self._lost, timeout=20).json()["id"]
 
     def sleep_and_arrive_after(self, seconds: float) -> Callable[[float], None]:
-        """Return how to sleep, so that it arrives so many seconds from now."""
+        """Return a sleep function that makes it arrive that many seconds from now."""
         arrival = self._bench.now() + seconds
 
         def sleep(asked: float) -> None:
@@ -154,7 +154,7 @@ class LateCreate:
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_create_that_arrives_before_a_later_request(database: str) -> None:
+def test_a_create_that_arrives_before_a_later_request_leaves_one_pipeline(database: str) -> None:
     created_twice = 0
     for before_request in range(1, 40):
         with open_bench("0.15", database=database) as bench:
@@ -174,8 +174,8 @@ def test_create_that_arrives_before_a_later_request(database: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.5, 6, 20, 29])
-def test_create_that_arrives_seconds_later(bench_015: Bench, seconds: float) -> None:
-    """It is looked for as long as it may come in, and only then created again."""
+def test_a_create_that_arrives_seconds_later_is_found(bench_015: Bench, seconds: float) -> None:
+    """The search lasts as long as it may arrive; only then is it created again."""
     late = LateCreate(bench_015)
     late.client.sleep = late.sleep_and_arrive_after(seconds)
     submitted = bench_015.submit(client=late.client)
@@ -184,8 +184,8 @@ def test_create_that_arrives_seconds_later(bench_015: Bench, seconds: float) -> 
     assert bench_015.sandbox.requests.count("POST", "*/pipelines") == 1
 
 
-def test_create_with_udfs_may_arrive_minutes_later(bench_015: Bench) -> None:
-    """A gateway gives up on a server that still compiles."""
+def test_a_create_with_udfs_may_arrive_minutes_later(bench_015: Bench) -> None:
+    """A gateway times out while the server is still compiling."""
     spec = replace(SPEC, udfs=(Udf("#[udf]\nfn plus_one(x: i64) -> i64 { x + 1 }"),))
     late = LateCreate(bench_015)
     late.client.sleep = late.sleep_and_arrive_after(200)
@@ -194,9 +194,7 @@ def test_create_with_udfs_may_arrive_minutes_later(bench_015: Bench) -> None:
 
 
 @pytest.mark.parametrize("seconds", [2.5, 6, 9])
-def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
-    bench_015: Bench, seconds: float
-) -> None:
+def test_a_killed_create_that_arrives_after_the_next_one_is_deleted(bench_015: Bench, seconds: float) -> None:
     late = LateCreate(bench_015, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         bench_015.submit(client=late.client)
@@ -208,7 +206,7 @@ def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
-def test_gateway_that_sends_the_create_twice(bench_015: Bench, try_number: int) -> None:
+def test_a_create_that_a_gateway_sends_twice_leaves_one_pipeline(bench_015: Bench, try_number: int) -> None:
     def repeat(request: requests.PreparedRequest) -> None:
         if endpoint(request) == "POST /pipelines":
             with requests.Session() as session:
@@ -220,7 +218,7 @@ def test_gateway_that_sends_the_create_twice(bench_015: Bench, try_number: int) 
     assert "was created twice" in bench_015.lines.text("WARNING")
 
 
-def test_gateway_that_sends_the_create_twice_and_loses_both_responses(bench_015: Bench) -> None:
+def test_a_create_that_is_sent_twice_without_responses_leaves_one_pipeline(bench_015: Bench) -> None:
     late = LateCreate(bench_015)
     late.client.sleep = late.sleep_and_arrive_after(1)
     submitted = bench_015.submit(client=late.client)
@@ -229,7 +227,7 @@ def test_gateway_that_sends_the_create_twice_and_loses_both_responses(bench_015:
     assert bench_015.only_pipeline().id == submitted.pipeline.id
 
 
-def test_create_of_a_killed_try_that_arrives_while_the_next_one_searches(bench_015: Bench) -> None:
+def test_a_killed_tries_create_that_arrives_during_the_search_is_adopted(bench_015: Bench) -> None:
     late = LateCreate(bench_015, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         bench_015.submit(client=late.client)
@@ -240,7 +238,7 @@ def test_create_of_a_killed_try_that_arrives_while_the_next_one_searches(bench_0
     assert bench_015.sandbox.requests.count("POST", "*/pipelines") == 1
 
 
-def test_create_that_arrives_after_its_try_is_deleted_by_the_next(bench_015: Bench) -> None:
+def test_a_create_that_arrives_after_its_try_is_deleted_by_the_next_one(bench_015: Bench) -> None:
     late = LateCreate(bench_015)
     first = bench_015.submit(client=late.client).pipeline
     bench_015.sandbox.advance(5)
@@ -252,7 +250,7 @@ def test_create_that_arrives_after_its_try_is_deleted_by_the_next(bench_015: Ben
     assert f"{first.id} is kept, {late.pipeline_id} is deleted" in bench_015.lines.text("WARNING")
 
 
-def test_pipeline_that_is_deleted_externally_at_once(bench_015: Bench) -> None:
+def test_a_pipeline_that_is_deleted_externally_at_once_is_an_error(bench_015: Bench) -> None:
     def delete(request: requests.PreparedRequest) -> None:
         if endpoint(request) == "POST /pipelines":
             bench_015.sandbox.faults.delete(SPEC.name)
@@ -261,14 +259,14 @@ def test_pipeline_that_is_deleted_externally_at_once(bench_015: Bench) -> None:
         bench_015.submit(client=bench_015.new_client(after=delete))
 
 
-def test_what_came_in_after_its_task_had_ended_is_told_by_the_next_run(bench_015: Bench) -> None:
-    """Nobody else finds it, and another run's pipelines are not touched."""
+def test_the_next_run_reports_a_create_that_arrived_after_its_task_had_ended(bench_015: Bench) -> None:
+    """No other task would find it; another run's pipelines are not touched."""
     first = bench_015.submit().pipeline
     comment = replace(LABEL, try_number=2).for_new_request().to_comment({})
     late = bench_015.create_externally(SPEC, comment=comment)
-    said = f"Pipelines {first.id} and {late.id} run, and both were created for task orders.submit of run"
+    expected = f"Pipelines {first.id} and {late.id} run, and both were created for task orders.submit of run"
     bench_015.submit(owner=replace(OWNER, run_id="r2"))
-    assert said in bench_015.lines.text("WARNING")
+    assert expected in bench_015.lines.text("WARNING")
     assert {first.id, late.id} <= bench_015.running()
     bench_015.lines.lines.clear()
     bench_015.change(late.id, "stop", "Stopped")
@@ -279,7 +277,7 @@ def test_what_came_in_after_its_task_had_ended_is_told_by_the_next_run(bench_015
 # -- 0.16: half-created records ------------------------------------------------------------------------------------
 
 
-def test_half_created_record_is_replaced(bench_016: Bench) -> None:
+def test_a_half_created_record_is_replaced(bench_016: Bench) -> None:
     bench_016.leave_half_created()
     submitted = bench_016.submit(try_number=2)
     assert (submitted.action, submitted.pipeline.id) == (Action.CREATED, PIPELINE_ID)
@@ -287,7 +285,7 @@ def test_half_created_record_is_replaced(bench_016: Bench) -> None:
     assert "half-created record" in bench_016.lines.text("WARNING")
 
 
-def test_half_created_record_is_replaced_though_responses_are_lost(bench_016: Bench) -> None:
+def test_a_half_created_record_is_replaced_although_responses_are_lost(bench_016: Bench) -> None:
     bench_016.leave_half_created()
     bench_016.sandbox.faults.reset(method="DELETE", after_effect=True)
     bench_016.sandbox.faults.reset(method="PUT", skip=1, after_effect=True)
@@ -295,7 +293,7 @@ def test_half_created_record_is_replaced_though_responses_are_lost(bench_016: Be
     bench_016.only_pipeline()
 
 
-def test_record_that_another_try_completes_is_not_deleted(bench_016: Bench) -> None:
+def test_a_record_that_another_try_completes_is_not_deleted(bench_016: Bench) -> None:
     bench_016.leave_half_created()
     has_completed = False
 
@@ -311,9 +309,9 @@ def test_record_that_another_try_completes_is_not_deleted(bench_016: Bench) -> N
     assert "is complete now" in bench_016.lines.text("INFO")
 
 
-def test_record_that_cannot_be_deleted(bench_016: Bench) -> None:
+def test_a_record_that_cannot_be_deleted_is_an_error(bench_016: Bench) -> None:
     bench_016.leave_half_created()
-    # The response says yes, and nothing happens.
+    # The response is a success, but nothing happens.
     bench_016.sandbox.faults.not_json(body="", method="DELETE", times=None)
     with pytest.raises(ArroyoError, match=f"says that pipeline id '{PIPELINE_ID}' is taken, but no"):
         bench_016.submit()
@@ -326,9 +324,7 @@ def test_record_that_cannot_be_deleted(bench_016: Bench) -> None:
         "SELECT count(*) FROM impulse GROUP BY tumble(interval '0 seconds')",
     ],
 )
-def test_sql_on_which_arroyo_hangs_up_is_refused_without_repeating_the_create(
-    bench: Bench, select: str
-) -> None:
+def test_sql_on_which_arroyo_hangs_up_is_refused_without_another_create(bench: Bench, select: str) -> None:
     spec = replace(SPEC, query=ENDLESS.replace("SELECT counter FROM impulse", select))
     creates: list[str] = []
 

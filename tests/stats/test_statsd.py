@@ -1,4 +1,4 @@
-"""A StatsD server gets what the table of metrics lists, from tasks in each mode."""
+"""A StatsD server receives the metrics that the documentation lists, from tasks in each mode."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from tests.tasks.harness import (
 
 from .server import StatsdServer
 
-# Without it, Airflow only logs that it sends nothing.
+# Without it, Airflow sends nothing and only logs that.
 if os.environ.get("ARROYO_PROVIDER_INSTALLED") is None:
-    pytest.importorskip("statsd", reason="only with make: statsd is not installed here")
+    pytest.importorskip("statsd", reason="only with make: statsd is not installed")
 else:
     import_module("statsd")
 
@@ -66,7 +66,7 @@ def _check_polls(counted: float, received: int, mode: str) -> None:
     assert counted >= 2
 
 
-def test_the_table_lists_what_can_be_sent_and_nothing_else(statsd: StatsdServer) -> None:
+def test_the_documentation_lists_every_metric_and_no_other(statsd: StatsdServer) -> None:
     everything = WaitStats(
         polls=3, retries=2, outages=1, running_seconds=1.5, checkpoint_seconds=2.5, stop_seconds=0.5
     )
@@ -89,7 +89,7 @@ def test_the_table_lists_what_can_be_sent_and_nothing_else(statsd: StatsdServer)
     assert retries == 2 * len(waits) + 1
 
 
-def test_an_id_of_a_connection_that_is_no_tag(statsd: StatsdServer) -> None:
+def test_the_id_of_a_connection_is_converted_to_a_valid_tag(statsd: StatsdServer) -> None:
     for connection, tag in (
         ("team:arroyo", "team_arroyo"),
         ("a#b\\c(d)!ä", "a_b_c_d___"),
@@ -100,7 +100,7 @@ def test_an_id_of_a_connection_that_is_no_tag(statsd: StatsdServer) -> None:
 
 
 @pytest.mark.parametrize("mode", OPERATOR_MODES)
-def test_a_submit_and_a_stop(sandbox: ArroyoSandbox, statsd: StatsdServer, mode: str) -> None:
+def test_the_metrics_of_a_submit_and_a_stop(sandbox: ArroyoSandbox, statsd: StatsdServer, mode: str) -> None:
     polls = sandbox.requests.count("GET", "*/jobs")
     submitted = run_task(submit(until_checkpoint=True, checkpoint_interval=1), mode)
     assert submitted.error is None
@@ -124,9 +124,7 @@ def test_a_submit_and_a_stop(sandbox: ArroyoSandbox, statsd: StatsdServer, mode:
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [mode for mode in SENSOR_MODES if mode != FROM_TRIGGER])
-def test_each_poll_counts_once(
-    sandbox: ArroyoSandbox, arrange: Arrange, statsd: StatsdServer, mode: str
-) -> None:
+def test_polls_count_once(sandbox: ArroyoSandbox, arrange: Arrange, statsd: StatsdServer, mode: str) -> None:
     pipeline_id = arrange.pipeline("Running")
     before = sandbox.requests.count("GET", "*/jobs")
     arrange.after_polls(sandbox.faults.stop, pipeline_id, polls=5)
@@ -139,16 +137,14 @@ def test_each_poll_counts_once(
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_a_task_that_ends_in_its_trigger_sends_nothing(
-    sandbox: ArroyoSandbox, arrange: Arrange, statsd: StatsdServer
-) -> None:
+def test_a_task_that_ends_in_its_trigger_sends_nothing(arrange: Arrange, statsd: StatsdServer) -> None:
     ended = run_task(sense(arrange.pipeline("Running"), stable_for=1), FROM_TRIGGER)
     assert (ended.result["state"], ended.deferrals) == ("Running", 1)
     assert statsd.take() == []
 
 
 @pytest.mark.arroyo_versions("0.16")
-async def test_a_triggerer_that_is_restarted_counts_nothing_twice(
+async def test_a_restarted_triggerer_counts_nothing_twice(
     sandbox: ArroyoSandbox, arrange: Arrange, statsd: StatsdServer
 ) -> None:
     def polls() -> int:
@@ -177,7 +173,7 @@ async def test_a_triggerer_that_is_restarted_counts_nothing_twice(
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, DEFERRED_LATE, RESCHEDULE])
-def test_a_wait_that_runs_out_of_time_amid_failures(
+def test_failed_polls_are_counted_as_retries(
     sandbox: ArroyoSandbox, arrange: Arrange, statsd: StatsdServer, mode: str
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
@@ -193,9 +189,7 @@ def test_a_wait_that_runs_out_of_time_amid_failures(
 
 
 @pytest.mark.arroyo_versions("0.15")
-def test_a_duplicate_that_is_removed(
-    sandbox: ArroyoSandbox, client: ArroyoClient, statsd: StatsdServer
-) -> None:
+def test_duplicates_are_counted(sandbox: ArroyoSandbox, client: ArroyoClient, statsd: StatsdServer) -> None:
     first = run_task(submit(), SYNC)
     kept = client.get_pipeline(first.result["pipeline_id"])
     client.create_pipeline(name=kept.name, query=kept.query)
@@ -204,11 +198,11 @@ def test_a_duplicate_that_is_removed(
     assert ended.result["action"] == "adopted"
     totals = statsd.totals()
     assert totals["arroyo.duplicates_removed"] == 1
-    assert "arroyo.time_to_running" not in totals  # it ran already
+    assert "arroyo.time_to_running" not in totals  # it was already running
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_stats_that_break_are_no_matter_of_the_task(
+def test_failing_stats_do_not_fail_the_task(
     sandbox: ArroyoSandbox, statsd: StatsdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
