@@ -14,7 +14,6 @@ from airflow_provider_arroyo.client.request import Request, Response
 from tests.support import KilledError
 
 T = TypeVar("T")
-Killed = KilledError
 
 
 class _Limit(threading.local):

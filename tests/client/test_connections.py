@@ -76,7 +76,9 @@ def test_interim_responses_are_skipped(
     ],
     ids=["101", "101 with a body", "too many"],
 )
-def test_interim_responses_that_lead_nowhere(response: bytes, client: ArroyoClient, server: Server) -> None:
+def test_invalid_interim_responses_are_an_error(
+    response: bytes, client: ArroyoClient, server: Server
+) -> None:
     server.play(Reply(response), reply(PIPELINE))
     assert isinstance(failure(client, endpoints.get_job("pl_a")), ArroyoForeignResponseError)
     client.get_pipeline("pl_1")
@@ -102,11 +104,11 @@ def test_interim_responses_that_lead_nowhere(response: bytes, client: ArroyoClie
     ids=range(9),
 )  # fmt: skip
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
-def test_surplus_bytes_are_never_taken_for_a_response(
+def test_surplus_bytes_are_never_a_response(
     late: bool, response: bytes, client: ArroyoClient, server: Server
 ) -> None:
     if late:
-        # The rest comes when the first response has been read.
+        # The rest is sent after the first response has been read.
         end = response.index(JOB % b"a") + len(JOB % b"a") if JOB % b"a" in response else len(response)
         server.play(Reply(response[:end] + b"\r\n" * 40), Reply(whole(JOB % b"b")))
     else:
@@ -117,14 +119,16 @@ def test_surplus_bytes_are_never_taken_for_a_response(
     assert server.connections == 2
 
 
-def test_surplus_bytes_behind_tls(connect: Connect, tls_server: Server, ca_cert: str) -> None:
+def test_surplus_bytes_over_tls_are_never_a_response(
+    connect: Connect, tls_server: Server, ca_cert: str
+) -> None:
     tls_server.play(Reply(whole(JOB % b"a") + HINTS), *(Reply(whole(JOB % b"b")) for _ in range(2)))
     client = connect(tls_server.url(), ca_cert=ca_cert, limits=ONCE)
     assert [job_id(client, name) for name in ("pl_a", "pl_b", "pl_b")] == ["a", "b", "b"]
     assert tls_server.connections == 2
 
 
-def test_response_of_another_pipeline_is_not_taken(client: ArroyoClient, server: Server) -> None:
+def test_a_response_about_another_pipeline_is_refused(client: ArroyoClient, server: Server) -> None:
     server.play(reply({**PIPELINE, "id": "pl_2"}))
     assert isinstance(failure(client, endpoints.get_pipeline("pl_1")), ArroyoForeignResponseError)
 
@@ -134,10 +138,10 @@ def test_response_of_another_pipeline_is_not_taken(client: ArroyoClient, server:
     [(endpoints.get_job("pl_a"), JOB % b"a"), (endpoints.delete_pipeline("pl_a"), b"")],
     ids=str,
 )
-def test_length_that_a_gateway_writes_twice_in_one_line(
+def test_a_length_that_is_repeated_in_one_header_is_one_length(
     request_: Request[Any], body: bytes, client: ArroyoClient, server: Server
 ) -> None:
-    """It is one length all the same; without it, what follows the body would be waited for."""
+    """Otherwise, the client would wait for more after the body."""
     twice = b"content-length: %d, %d\r\n\r\n" % (len(body), len(body))
     server.play(Reply(OK + twice + body, "hang"), reply({"error": "Pipeline not found"}, 404))
     client.send(request_)
@@ -185,7 +189,7 @@ def test_broken_headers(
     caplog: pytest.LogCaptureFixture,
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    """They end in an error of ours, or do no harm, and nothing else appears in the log."""
+    """They are one of our errors, or harmless, and nothing else is logged."""
     client = connect(server.url(), limits=ONCE, read_timeout_seconds=0.2)
     head = b"HTTP/1.1 %d X\r\n" % status
     server.play(
@@ -196,12 +200,12 @@ def test_broken_headers(
     assert "\n" not in str(error)
     assert len(str(error)) < 1000
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
-    # Tried again, for a machine that is too busy to respond in that time.
+    # Retried, in case the machine is too busy to respond in that time.
     client.with_limits(max_elapsed_seconds=20).get_pipeline("pl_1")
     assert [str(one.message) for one in recwarn] == []
 
 
-def test_large_headers_are_fine(client: ArroyoClient, server: Server) -> None:
+def test_large_headers_are_accepted(client: ArroyoClient, server: Server) -> None:
     server.play(reply(PIPELINE, headers={"x": "y" * 9000, **{f"x-{number}": "y" for number in range(80)}}))
     assert client.get_pipeline("pl_1").name == "orders"
     client.get_pipeline("pl_1")
@@ -223,7 +227,7 @@ def test_large_headers_are_fine(client: ArroyoClient, server: Server) -> None:
         (OK + b"content-length: 50\r\n\r\n{", "cut short"),
     ],
 )
-def test_what_is_said_of_a_broken_response(
+def test_the_message_about_a_broken_response(
     response: bytes, words: str, client: ArroyoClient, server: Server
 ) -> None:
     server.play(Reply(response, "close"))
@@ -250,20 +254,18 @@ DRIPPING = {
 
 
 @pytest.mark.parametrize("what", DRIPPING)
-def test_server_that_drips_does_not_defeat_the_time_limit(
-    what: str, connect: Connect, server: Server
-) -> None:
-    """Each read gets something in time, and the response never ends."""
+def test_a_dripping_response_is_limited_in_time(what: str, connect: Connect, server: Server) -> None:
+    """Each read returns something in time, and the response never ends."""
     server.play(DRIPPING[what])
     client = connect(server.url(), limits=ONCE, connect_timeout_seconds=0.5, read_timeout_seconds=0.5)
     began = time.monotonic()
     error = failure(client, endpoints.list_jobs())
-    # Far beyond the limit, for a loaded machine; a drip would go on for 20 s and more.
+    # Far above the limit, for a loaded machine; the response would last 20 s and more.
     assert time.monotonic() - began < 15
     assert isinstance(error, ArroyoConnectionError | ArroyoForeignResponseError)
     assert "in time" in str(error)
     server.play(reply(PIPELINE))
-    # Tried again, for a machine that is too busy to respond in that time.
+    # Retried, in case the machine is too busy to respond in that time.
     client.with_limits(max_elapsed_seconds=20).get_pipeline("pl_1")
 
 
@@ -296,8 +298,8 @@ def test_stream_ends_at_the_deadline(what: str, connect: Connect, server: Server
         list(client.stream_output("pl_1", "job_1"))
 
 
-def test_server_that_does_not_read_a_large_body(connect: Connect) -> None:
-    """It accepts, and then takes nothing: sending must end, too."""
+def test_sending_to_a_server_that_does_not_read_is_limited_in_time(connect: Connect) -> None:
+    """It accepts the connection and reads nothing, so sending blocks."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted: list[socket.socket] = []
         stopping = threading.Event()

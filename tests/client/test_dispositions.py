@@ -1,4 +1,4 @@
-"""The one table of failures: what a response makes of each request, and whether repeating it may help."""
+"""The one table of failures: which error a response to a request is, and whether repeating the request may help."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TAKEN = "A record already exists with that name or id"
 LEADER_AWAY = "the leader is not currently available; try again later"
 
 
-def said(status: int, words: str) -> Reply:
+def refused(status: int, words: str) -> Reply:
     """Return a refusal in Arroyo's form."""
     return reply({"error": words}, status)
 
@@ -83,40 +83,40 @@ UNAVAILABLE: Expected = (ArroyoApiError, Disposition.RETRY_IF_IDEMPOTENT, False)
 CUT: Expected = (ArroyoConnectionError, Disposition.RETRY_IF_IDEMPOTENT, False)
 
 FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
-    # Gone: only in Arroyo's exact words, and only for the very thing that the request is about.
-    (GONE, [GET, GET_JOB, DELETE, CHECKPOINTS], said(404, "Pipeline not found")),
-    (GONE, [PATCH], said(400, "There are no jobs for the pipeline")),
-    (GONE, [PATCH], said(404, "Job for pipeline not found")),
-    (GONE, [RESTART], said(400, "No jobs for pipeline")),
-    (GONE, [CHECKPOINTS], said(404, "Job not found")),
-    (GONE, [ONE_CHECKPOINT], said(404, EPOCH_GONE)),
-    (GONE, [DELETE_TABLE], said(404, "Connection table not found")),
-    (OUTAGE, [GET, PATCH, DELETE], said(404, "Job not found")),
-    (OUTAGE, [LIST], said(404, "Pipeline not found")),
-    (OUTAGE, [GET], said(404, EPOCH_GONE)),
-    (OUTAGE, GET_AND_CHANGES, said(404, "Not Found")),
-    (OUTAGE, GET_AND_CHANGES, said(404, "The page Pipeline not found")),
+    # Gone: only in Arroyo's exact words, and only about the very object that the request names.
+    (GONE, [GET, GET_JOB, DELETE, CHECKPOINTS], refused(404, "Pipeline not found")),
+    (GONE, [PATCH], refused(400, "There are no jobs for the pipeline")),
+    (GONE, [PATCH], refused(404, "Job for pipeline not found")),
+    (GONE, [RESTART], refused(400, "No jobs for pipeline")),
+    (GONE, [CHECKPOINTS], refused(404, "Job not found")),
+    (GONE, [ONE_CHECKPOINT], refused(404, EPOCH_GONE)),
+    (GONE, [DELETE_TABLE], refused(404, "Connection table not found")),
+    (OUTAGE, [GET, PATCH, DELETE], refused(404, "Job not found")),
+    (OUTAGE, [LIST], refused(404, "Pipeline not found")),
+    (OUTAGE, [GET], refused(404, EPOCH_GONE)),
+    (OUTAGE, GET_AND_CHANGES, refused(404, "Not Found")),
+    (OUTAGE, GET_AND_CHANGES, refused(404, "The page Pipeline not found")),
     (OUTAGE, GET_AND_CHANGES, reply({"error": "Pipeline not found", "status": 404}, 404)),
     (OUTAGE, GET_AND_CHANGES, reply(SPRING, 404)),
     (OUTAGE, GET_AND_CHANGES, html(404, NGINX)),
     (OUTAGE, GET_AND_CHANGES, text(404, "Pipeline not found")),
     (OUTAGE, GET_AND_CHANGES, reply({"message": "no Route matched"}, 404)),
     (OUTAGE, GET_AND_CHANGES, reply(None, 404)),
-    # Taken: likewise.
-    (CONFLICT, [PUT], said(400, TAKEN)),
-    (CONFLICT, [PROFILE], said(400, "A record already exists with that name")),
-    (CONFLICT, [TABLE], said(400, "connection_table with that name already exists")),
-    (CONFLICT, [PROFILE], said(400, "connection_profile with that name already exists")),
-    (REFUSED, [PATCH, RESTART, DELETE], said(400, TAKEN)),
-    (OUTAGE, [GET, GET_JOB], said(400, TAKEN)),
-    (BAD_SQL, SQL, said(400, "Failed to plan query:\n * column 'already exists' not found")),
-    (BAD_SQL, SQL, said(400, f'Schema error: No field named "{TAKEN}".')),
-    (REFUSED, [RESTART], said(409, "cannot restart job job_1 without state while it is in state Running")),
+    # Already exists: likewise.
+    (CONFLICT, [PUT], refused(400, TAKEN)),
+    (CONFLICT, [PROFILE], refused(400, "A record already exists with that name")),
+    (CONFLICT, [TABLE], refused(400, "connection_table with that name already exists")),
+    (CONFLICT, [PROFILE], refused(400, "connection_profile with that name already exists")),
+    (REFUSED, [PATCH, RESTART, DELETE], refused(400, TAKEN)),
+    (OUTAGE, [GET, GET_JOB], refused(400, TAKEN)),
+    (BAD_SQL, SQL, refused(400, "Failed to plan query:\n * column 'already exists' not found")),
+    (BAD_SQL, SQL, refused(400, f'Schema error: No field named "{TAKEN}".')),
+    (REFUSED, [RESTART], refused(409, "cannot restart job job_1 without state while it is in state Running")),
     (OUTAGE, [RESTART], reply(None, 409)),
     # Other refusals of Arroyo.
-    (BAD_SQL, SQL, said(400, "Error during planning: Query is empty")),
+    (BAD_SQL, SQL, refused(400, "Error during planning: Query is empty")),
     *(
-        (BAD_SQL, SQL, said(400, words))
+        (BAD_SQL, SQL, refused(400, words))
         for words in (
             "Error during planning: 'format' must be set for Kafka connection",
             'SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 1, Column: 1")',
@@ -129,39 +129,39 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
             "Failed to build UDF: error[E0308]: mismatched types",
         )
     ),
-    # The registry may be away for a moment.
+    # The registry may be unavailable for a moment.
     (
         REFUSED,
         [CREATE, PUT, PREVIEW],
-        said(400, "Failed to register schemas with the schema registry. Make sure"),
+        refused(400, "Failed to register schemas with the schema registry. Make sure"),
     ),
-    (REFUSED, SQL, said(400, "Field name must be set")),
-    (REFUSED, SQL, said(400, "Checkpoint_interval_micros must be between 1 second and 1 day.")),
-    (REFUSED, SQL, said(400, "Failed to parse the request body as JSON: EOF while parsing a value")),
+    (REFUSED, SQL, refused(400, "Field name must be set")),
+    (REFUSED, SQL, refused(400, "Checkpoint_interval_micros must be between 1 second and 1 day.")),
+    (REFUSED, SQL, refused(400, "Failed to parse the request body as JSON: EOF while parsing a value")),
     (
         REFUSED,
         [DELETE_TABLE],
-        said(400, "Cannot delete connection_table; it is still being used by pipelines"),
+        refused(400, "Cannot delete connection_table; it is still being used by pipelines"),
     ),
     (
         REFUSED,
         [TABLE],
-        said(400, 'Failed to parse config: Error("missing field `event_rate`", line: 0, column: 0)'),
+        refused(400, 'Failed to parse config: Error("missing field `event_rate`", line: 0, column: 0)'),
     ),
-    (REFUSED, [DELETE], said(400, "Pipeline's jobs must be in a terminal state")),
+    (REFUSED, [DELETE], refused(400, "Pipeline's jobs must be in a terminal state")),
     (REFUSED, [PUT], NO_PUT),
-    (REFUSED, GET_AND_CHANGES, said(404, "Route not found")),
-    (FATAL, [CREATE, PATCH], said(422, "Failed to deserialize the JSON body into the target type")),
-    (FATAL, [CREATE], said(413, "Failed to buffer the request body: length limit exceeded")),
+    (REFUSED, GET_AND_CHANGES, refused(404, "Route not found")),
+    (FATAL, [CREATE, PATCH], refused(422, "Failed to deserialize the JSON body into the target type")),
+    (FATAL, [CREATE], refused(413, "Failed to buffer the request body: length limit exceeded")),
     (FATAL, [CREATE], html(413)),
-    (UNAVAILABLE, [GET, LIST, VALIDATE], said(500, "Something went wrong")),
-    (REFUSED, [CREATE, PUT, PATCH, RESTART, DELETE], said(500, "Something went wrong")),
-    (UNAVAILABLE, GET_AND_CHANGES, said(502, LEADER_AWAY)),
+    (UNAVAILABLE, [GET, LIST, VALIDATE], refused(500, "Something went wrong")),
+    (REFUSED, [CREATE, PUT, PATCH, RESTART, DELETE], refused(500, "Something went wrong")),
+    (UNAVAILABLE, GET_AND_CHANGES, refused(502, LEADER_AWAY)),
     *((AUTH, GET_AND_CHANGES, reply(None, status)) for status in (401, 403, 407)),
     *((AUTH, GET_AND_CHANGES, html(status)) for status in (401, 403, 407)),
     # A gateway that refuses in Arroyo's form.
     *(
-        (OUTAGE, [*SQL, PATCH, RESTART, DELETE, DELETE_TABLE, GET, LIST], said(status, words))
+        (OUTAGE, [*SQL, PATCH, RESTART, DELETE, DELETE_TABLE, GET, LIST], refused(status, words))
         for status, words in (
             (400, "Request blocked"),
             (400, "SQL injection detected"),
@@ -204,7 +204,7 @@ def test_failure(
     client = connect(server.url(), limits=ONCE)
     server.play(response)
     if PING not in requests:
-        # It would tell SQL on which Arroyo breaks the connection from an outage.
+        # A ping would distinguish SQL on which Arroyo breaks the connection from an outage.
         server.ping = CLOSE
     for request in requests:
         with pytest.raises(ArroyoError) as caught:
@@ -219,14 +219,14 @@ def test_failure(
     "response, has_responded",
     [
         (reply(PIPELINE), True),
-        (said(404, "Pipeline not found"), True),
-        (said(404, "Not Found"), False),
+        (refused(404, "Pipeline not found"), True),
+        (refused(404, "Not Found"), False),
         (html(200), False),
         (html(502), False),
         (reply(None, 401), False),
     ],
 )
-def test_whether_arroyo_itself_has_responded(
+def test_only_arroyos_own_responses_count_as_contact(
     response: Reply, has_responded: bool, connect: Connect, server: Server
 ) -> None:
     client = connect(server.url(), limits=ONCE)

@@ -1,4 +1,4 @@
-"""Pages leave nothing out, repeat nothing, and end."""
+"""Paging leaves nothing out, repeats nothing, and ends."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.support import ENDLESS
 
 
 class Listing:
-    """Lists pipelines as a real server does: sorted by date, and the next page begins with an earlier date.
+    """Lists pipelines as a real server does: sorted by date, each page beginning with an earlier date than the last.
 
     :param dates: of its pipelines.
-    :param max_page: the most that a page holds, whatever is requested.
-    :param deletions: delete the last pipeline of a page before the next is requested, for the first so many pages.
+    :param max_page: the server's limit for the size of a page.
+    :param deletions: for how many pages the last pipeline of a page is deleted before the next page is requested.
     :param unreadable: the ids of pipelines that it leaves out of its pages, since it cannot read them.
     """
 
@@ -64,7 +64,7 @@ class Listing:
         return Response(Page(page, len(listed) > limit))
 
     def walk(self, limit: int, starting_after: str | None = None) -> list[Pipeline]:
-        """Return what a walk through all pages finds."""
+        """Return the pipelines that a walk through all pages finds."""
         first = endpoints.list_pipelines(limit=limit, starting_after=starting_after)
         return list(iter_pages(self.send, first))
 
@@ -98,12 +98,12 @@ def test_pipelines_that_are_deleted_between_pages(dates: list[int], limit: int, 
 
 
 @given(dates=st.lists(st.integers(0, 3), max_size=40), limit=st.integers(1, 12), cap=st.integers(1, 12))
-def test_server_with_a_smaller_limit_lists_all_or_says_so(dates: list[int], limit: int, cap: int) -> None:
+def test_a_smaller_page_limit_lists_everything_or_is_an_error(dates: list[int], limit: int, cap: int) -> None:
     listing = Listing(dates, max_page=cap)
     try:
         found = listing.walk(limit)
     except ArroyoForeignResponseError:
-        # Those of one date do not fit into a page.
+        # The pipelines of one date do not fit into a page.
         assert max(dates.count(date) for date in dates) > 1
     else:
         assert len({pipeline.id for pipeline in found}) == len(found)
@@ -114,7 +114,7 @@ def test_server_with_a_smaller_limit_lists_all_or_says_so(dates: list[int], limi
     limit=st.integers(1, 12),
     cap=st.integers(1, 12),
 )
-def test_server_with_a_smaller_limit_lists_all(dates: list[int], limit: int, cap: int) -> None:
+def test_a_smaller_page_limit_lists_everything(dates: list[int], limit: int, cap: int) -> None:
     listing = Listing(dates, max_page=cap)
     assert sorted(pipeline.id for pipeline in listing.walk(limit)) == listing.ids()
 
@@ -129,13 +129,13 @@ def test_pipelines_that_arroyo_cannot_read_make_a_page_shorter(unreadable: list[
 
 
 def pipelines(*ids: str, more: bool) -> Any:
-    # As old as their place in the alphabet says.
+    # Their alphabetical order is that of their age.
     data = [{**PIPELINE, "id": one, "created_at": 1000 - ord(one[0])} for one in ids]
     return reply({"data": data, "hasMore": more})
 
 
 def test_pages_over_http(client: ArroyoClient, server: Server) -> None:
-    """Each is longer, and begins at the start; where the server limits a page itself, after the last one's end."""
+    """Each is longer and begins at the start, or after the last one's end if the server limits a page itself."""
     server.play(
         pipelines("a", "b", "c", more=True),
         pipelines("a", "b", "c", "d/x", more=True),
@@ -169,10 +169,8 @@ def test_pages_are_requested_when_they_are_needed(client: ArroyoClient, server: 
         [pipelines("a", more=True), pipelines("a", more=True), pipelines(more=False)],
     ],
 )
-def test_page_that_was_announced_and_does_not_come(
-    script: list[Any], client: ArroyoClient, server: Server
-) -> None:
-    """What was not listed would be taken for missing, and created once more."""
+def test_a_missing_page_is_an_error(script: list[Any], client: ArroyoClient, server: Server) -> None:
+    """Unlisted pipelines would count as missing, and be created again."""
     server.play(*script)
     with pytest.raises(ArroyoForeignResponseError, match="does not list everything"):
         list(client.iter_pipelines(page_size=2))
@@ -180,7 +178,7 @@ def test_page_that_was_announced_and_does_not_come(
 
 
 def test_pages_that_never_end(client: ArroyoClient) -> None:
-    """Each has something new, as of a server that makes ids up."""
+    """Each has something new, from a server that invents ids."""
     requests: list[Request[Page[Pipeline]]] = []
 
     def send(request: Request[Page[Pipeline]]) -> Response[Page[Pipeline]]:
@@ -197,7 +195,7 @@ def test_pages_that_never_end(client: ArroyoClient) -> None:
     [{"data": []}, {"data": [], "hasMore": None}, {"data": [], "hasMore": 0}, {"data": [], "has_more": 1}],
 )
 @pytest.mark.parametrize("name", [None, "orders"])
-def test_list_of_another_product(
+def test_the_list_of_another_product_is_refused(
     name: str | None, body: dict[str, Any], client: ArroyoClient, server: Server
 ) -> None:
     server.play(reply(body))
@@ -206,7 +204,7 @@ def test_list_of_another_product(
         list(once.iter_pipelines(name=name))
 
 
-def test_page_sizes(client: ArroyoClient, server: Server) -> None:
+def test_the_default_page_size_is_100(client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": [], "hasMore": False}))
     assert list(client.iter_connection_tables()) == []
     assert list(client.iter_job_errors("p", "j", page_size=7)) == []
@@ -214,8 +212,8 @@ def test_page_sizes(client: ArroyoClient, server: Server) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
-def test_server_that_dates_to_the_second(version: str, connect: Connect) -> None:
-    """All were created within a second, so that every page but the first would be lost."""
+def test_a_server_whose_dates_are_whole_seconds_is_listed_in_full(version: str, connect: Connect) -> None:
+    """All were created within a second, so every page but the first could be lost."""
     with ArroyoSandbox(arroyo_version=version, clock=ManualClock()) as sandbox:
         client = connect(sandbox.url)
         made = [client.create_pipeline(**{**SPEC, "query": ENDLESS}).id for _ in range(9)]

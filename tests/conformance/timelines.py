@@ -1,10 +1,10 @@
-"""Provokes every recorded timeline again and compares what a poll of 20 ms sees.
+"""Provokes every recorded timeline again and compares what polls every 20 ms see.
 
-Compared are the states in their order, the steps of run_id, running_desired, tasks, reasons, and when start and
-finish times are set and renewed. By rule excepted: states that were too short for such a poll, a row that
-differs from the one before in running_desired alone and did not last until the controller's next poll, and exact
-times: each state's duration must be within a factor, give or take a poll of the controller. Where the moment of
-that poll decides which way a job goes, the other ways are accepted as well (``VARIANTS``).
+Compared are the order of states, the steps of run_id, running_desired, tasks, reasons, and when start and finish
+times are set and renewed. The exceptions: states that were too short for such a poll; a row that differs from the
+previous one in running_desired alone and did not last until the controller's next poll; and exact times: each state's
+duration must be within a factor, give or take one poll of the controller. If the moment of that poll decides which
+course a job takes, the other courses are accepted, too (``VARIANTS``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ POLL_SECONDS = 0.02
 FACTOR = 4.0
 CONTROLLER_POLL_MS = 560
 SHORT_MS = 75
-"""What lasted no longer can be missed between two polls of a busy machine."""
+"""States that lasted no longer than this can be missed between two polls of a busy machine."""
 
 QUERIES = {
     "bounded_finishes_and_never_leaves": bounded(50, 100),
@@ -104,12 +104,12 @@ FAULTS = {
     "server started again": "server_back",
 }
 AWAITS_A_POLL = frozenset({"Created", "Running", "Finishing", "Stopped", "Failed", "Finished"})
-"""States that are left when the controller next polls, somewhere within half a second."""
+"""States that end at the controller's next poll, within half a second."""
 
 
 @dataclass
 class Seen:
-    """A row of a poll, recorded or of now, and how many milliseconds it lasted."""
+    """A row of a poll, recorded or current, and how many milliseconds it lasted."""
 
     ms: float
     values: dict[str, Any]
@@ -135,7 +135,7 @@ class Provoked:
     _polled: float = 0.0
 
     def run(self) -> list[str]:
-        """Do what was done, when it was done, and return what differs."""
+        """Repeat each recorded action at its time, and return the differences."""
         self._create()
         self._begun = self.target.now()
         steps: Iterator[tuple[Row | None, Row]] = zip([None, *self.rows], self.rows, strict=False)
@@ -255,7 +255,7 @@ class Provoked:
             self._poll()
 
     def _until(self, row: Row | None) -> None:
-        """Poll until the row before a call has come, or no longer can."""
+        """Poll until the row before a call has appeared, or no longer can."""
         if row is None or row.call is not None or "state" not in row.values:
             return
         self._poll()
@@ -323,7 +323,7 @@ def _kind(checkpoint: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def rows_of(polled: list[tuple[float, dict[str, Any]]], start: str | None) -> list[Seen]:
-    """Return what polls saw, one row per change of what is compared.
+    """Return what polls saw: one row for each change in what is compared.
 
     :param start: the key with the moment of ``start_time``, whose renewals are counted; None: only whether it is
         set is known.
@@ -365,13 +365,13 @@ def _timed(rows: list[Seen]) -> list[Seen]:
 
 
 def _aligned(recorded: list[Seen], current: list[Seen], short_ms: float) -> list[tuple[Seen, Seen]] | None:
-    """Pair the rows; what is too short for the poll may be missing on either side."""
+    """Pair the rows; a state too short for a poll may be missing on either side."""
 
     def optional(rows: list[Seen], index: int) -> bool:
         row = rows[index]
         if index == len(rows) - 1:
             return False
-        # The controller can poll before we first do.
+        # The controller may poll before our first poll.
         if row.lasted <= short_ms or (index == 0 and row.state == "Created"):
             return True
         return index > 0 and row.lasted <= CONTROLLER_POLL_MS and _only_desired(rows[index - 1], row)

@@ -1,4 +1,4 @@
-"""Every history that real servers showed gets the right diagnoses, in order."""
+"""Every recorded history of real servers has the right diagnoses, in order."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ OBSERVED_MS = 10_000
 T0 = 1_795_573_000
 
 START_AND_STOP = "starting stopping stopped"
-"""The timelines begin when a pipeline is created, and last for seconds: its first checkpoint is still to come. What
-was requested meanwhile, such as a rescale, is no failure."""
+"""The timelines begin when a pipeline is created, and are too short for its first checkpoint. Requested changes, such
+as a rescale, are not failures.
+"""
 HISTORIES = {
     "bounded_finishes_and_never_leaves": "starting finished",
     "preview_bounded": "starting finished",
@@ -56,24 +57,24 @@ HISTORIES = {
     "kafka_unreachable": "starting broker_unreachable",
 }
 ON_0_15 = {
-    # It tries a source that fails again and again before it gives up; between, within the seconds observed.
+    # It tries a failing source again and again before it gives up, within the seconds observed.
     "failing_source": "starting recovering flapping failed flapping failed",
     "failing_source_default_restarts": "starting recovering flapping failed",
     "patch_failed_then_restart": "failed starting recovering flapping failed",
 }
 ON_0_16 = {
     "resume_and_rescale_in_one_patch": "stopped starting",
-    # It says why.
+    # This version reports the reason.
     "failing_source": "starting file_missing starting file_missing",
     "patch_failed_then_restart": "file_missing starting file_missing",
     "stop_right_after_restart_of_failed": "file_missing stopped",
 }
 KAFKA_ERROR_MS = 30_000
-"""From when on the job's errors name the broker."""
+"""When the job's errors begin to name the broker."""
 
 
 def diagnosed(version: str, name: str) -> list[Diagnosis]:
-    """Return what is said at each change of a timeline, the seconds before it observed."""
+    """Return the diagnosis at each change of a timeline, after observing the seconds before it."""
     timeline, found = Timeline(version, name), []
     rows = [row for row in timeline.rows if row.job is not None]
     for number, row in enumerate(rows):
@@ -100,7 +101,7 @@ def test_a_recorded_history_has_these_diagnoses(version: str, name: str) -> None
     assert all(one.advice and one.summary for one in found)
 
 
-def test_the_recorded_errors_of_a_missing_file() -> None:
+def test_recorded_errors_of_a_missing_file_are_diagnosed() -> None:
     recorded = json.loads((RECORDINGS / "0.16-dev" / "failed_pipeline.json").read_text())
     errors = next(
         item["response"]["body"]["data"] for item in recorded if item["note"] == "errors of a failed job"
@@ -115,12 +116,12 @@ def test_the_recorded_errors_of_a_missing_file() -> None:
         )
     )
     assert diagnosis.kind is Kind.FILE_MISSING
-    # It was recorded twice, and is said once.
+    # It was recorded twice, and is listed once.
     assert str(diagnosis).count("/nonexistent/input.json") == 1
 
 
 def refusals(version: str) -> list[str]:
-    """Return everything that a planner was recorded to say against SQL."""
+    """Return every recorded refusal of SQL by the planner."""
     recorded = json.loads((RECORDINGS / version / "errors_and_validation.json").read_text())
     found = [
         error if isinstance(error, str) else error["message"]
@@ -133,7 +134,7 @@ def refusals(version: str) -> list[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_a_planner_says_against_sql_is_sql_refused(version: str) -> None:
+def test_every_recorded_refusal_of_sql_is_diagnosed(version: str) -> None:
     for text in refusals(version):
         for jobs in ((Job("job_1", JobState.FAILED, 1),), ()):
             diagnosis = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=jobs, refusals=(text,)))
@@ -146,10 +147,10 @@ def test_what_a_planner_says_against_sql_is_sql_refused(version: str) -> None:
     "reason",
     ["Failed to plan query:\n * table 'nowhere' not found", "Error during planning: Table nowhere not found"],
 )
-def test_a_job_that_failed_because_of_its_sql_says_so_itself(reason: str) -> None:
+def test_a_job_that_failed_because_of_its_sql_is_diagnosed_from_its_reason(reason: str) -> None:
     job = Job("job_1", JobState.FAILED, 1, failure=FailureReason(reason, "user"))
     assert diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,))).kind is Kind.SQL_REFUSED
-    # Why it failed goes before what else is wrong by now.
+    # The reason of the failure takes precedence over other problems.
     missing = Job("job_1", JobState.FAILED, 1, failure=FailureReason("No such file or directory", "user"))
     now = Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(missing,), refusals=("table 'x' not found",))
     assert diagnose(now).kind is Kind.FILE_MISSING
@@ -167,9 +168,7 @@ def test_a_job_that_failed_because_of_its_sql_says_so_itself(reason: str) -> Non
         ),
     ],
 )
-def test_a_pipeline_that_was_stopped_externally(
-    checkpoints: tuple[Checkpoint, ...], kind: Kind, words: str
-) -> None:
+def test_an_externally_stopped_pipeline(checkpoints: tuple[Checkpoint, ...], kind: Kind, words: str) -> None:
     job = Job("job_1", JobState.STOPPED, 1, running_desired=False)
     found = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), checkpoints=checkpoints))
     assert (found.kind, found.is_problem) == (kind, False)
@@ -228,6 +227,6 @@ def test_no_secret_is_shown() -> None:
         (Job("job_1", "Scheduling", 1, False), Kind.STOPPING, "Scheduling, and asked to stop."),
     ],
 )
-def test_a_job_that_never_ran_or_does_not_say_what_is_wanted(job: Job, kind: Kind, summary: str) -> None:
+def test_the_summary_of_a_job_without_a_run_or_running_desired(job: Job, kind: Kind, summary: str) -> None:
     found = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,)))
     assert (found.kind, found.summary) == (kind, summary)

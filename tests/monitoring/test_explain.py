@@ -56,10 +56,10 @@ def test_a_failure_names_the_pipeline_the_reason_and_the_errors_of_operators() -
     assert (error.reason, error.domain) == ("error in connector: failed to open file", "user")
 
 
-def test_the_state_and_the_reason_of_a_failure_are_said_once() -> None:
+def test_the_state_and_the_reason_of_a_failure_are_named_once() -> None:
     reason = "error in connector: No such file or directory"
     failed = job("Failed", 1, reason=reason, domain="user")
-    # As a real 0.16 reports it: what failed the job is also the last of its errors, of no operator.
+    # As a real 0.16 reports it: the reason is also the last of the job's errors, without an operator.
     errors = [error_of_job("task failed", details=reason), error_of_job("worker left", "sink_1")]
     found = diagnose(Evidence(pipeline=Pipeline("pl_1", "x", ""), now=1e9, jobs=(failed,), errors=(*errors,)))
     assert str(explain(ended(Outcome.FAILED, job=failed), ORDERS, errors, found)).splitlines() == [
@@ -81,7 +81,7 @@ def test_the_state_and_the_reason_of_a_failure_are_said_once() -> None:
         ("internal", 1, ["Arroyo's reason (domain: internal): no luck", "It restarted once in 8.2 s."]),
     ],
 )
-def test_a_failure_without_a_cause_says_how_often_it_restarted_and_where_the_cause_is(
+def test_a_failure_without_a_reason_counts_restarts_and_names_the_log(
     domain: str | None, restarts: int, shown: list[str]
 ) -> None:
     failed = job("Failed", 21, reason="no luck", domain=domain)
@@ -94,7 +94,7 @@ def test_a_failure_without_a_cause_says_how_often_it_restarted_and_where_the_cau
     ]
 
 
-def test_a_failure_that_a_change_did_not_end_is_reported_as_such() -> None:
+def test_a_failure_that_outlasts_a_change_is_still_failed() -> None:
     failed = job("Failed", 1, reason="no", domain="user")
     text = str(explain(ended(Outcome.FAILED, job=failed, is_unchanged=True), ORDERS))
     assert text.startswith(f"{NAME} is still Failed in run 1; Running was wanted.\n")
@@ -295,7 +295,7 @@ KAFKA = [
     error_of_job("out of memory"),
 ]
 CAUSES: dict[str, tuple[dict[str, Any], list[JobError], str]] = {
-    "a broker that is away": (
+    "an unreachable broker": (
         {"job": job("Recovering", 3), "restarts": 2},
         KAFKA,
         "keeps failing and starting again: source_kafka_0: creating kafka consumer: BrokerTransportFailure.",
@@ -324,7 +324,7 @@ CAUSES: dict[str, tuple[dict[str, Any], list[JobError], str]] = {
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_a_timeout_leads_with_the_cause(name: str) -> None:
+def test_a_timeout_begins_with_the_cause(name: str) -> None:
     fields, errors, cause = CAUSES[name]
     result = ended(TIMED_OUT, waited_seconds=600.0, state_seconds=5.0, **fields)
     assert result.job is not None
@@ -336,7 +336,7 @@ def test_a_timeout_leads_with_the_cause(name: str) -> None:
     )
 
 
-def test_what_went_wrong_before_a_stop_is_no_cause() -> None:
+def test_problems_before_a_stop_are_not_the_cause() -> None:
     stopped = job("Stopped", 4, desired=False)
     result = ended(TIMED_OUT, "Finished", job=stopped, restarts=3, waited_seconds=9.0)
     lines = str(explain(result, ORDERS, KAFKA)).splitlines()
@@ -344,14 +344,14 @@ def test_what_went_wrong_before_a_stop_is_no_cause() -> None:
     assert "No resume was requested. Resume it." in lines
 
 
-def test_a_single_restart_without_an_error_is_no_cause() -> None:
+def test_a_single_restart_without_an_error_is_not_the_cause() -> None:
     result = ended(TIMED_OUT, "Finished", job=job("Running", 2), restarts=1, waited_seconds=9.0)
     lines = str(explain(result, ORDERS)).splitlines()
     assert lines[0].startswith(f"{NAME} did not become Finished within 9.0 s")
     assert lines[1] == "It restarted once in 9.0 s."
 
 
-def test_the_same_error_again_and_again_is_listed_once() -> None:
+def test_a_repeated_error_is_listed_once() -> None:
     lines = str(explain(ended(TIMED_OUT, job=job("Running", 3), restarts=2), ORDERS, KAFKA)).splitlines()
     assert lines[3:6] == [
         "The job's last errors, newest first:",
@@ -449,7 +449,7 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
 
 
 @pytest.mark.parametrize("name", TIMEOUTS)
-def test_a_timeout_says_what_state_lasted_for_how_long_and_what_to_check(name: str) -> None:
+def test_a_timeout_names_the_state_its_duration_and_what_to_check(name: str) -> None:
     result, advice = TIMEOUTS[name]
     assert result.job is not None
     wanted = " or ".join(result.target_states)
@@ -462,12 +462,12 @@ def test_a_timeout_says_what_state_lasted_for_how_long_and_what_to_check(name: s
     ]
 
 
-def test_a_permanent_error_is_raised_as_it_is() -> None:
+def test_a_permanent_error_is_raised_unchanged() -> None:
     error = api_error(401, ArroyoAuthError)
     assert explain(ended(Outcome.ERROR, error=error), ORDERS) is error
 
 
-def test_no_more_errors_of_the_job_are_listed_than_help() -> None:
+def test_the_number_of_listed_job_errors_is_limited() -> None:
     errors = [error_of_job(f"message {number}") for number in range(9)]
     lines = str(explain(ended(Outcome.FAILED, job=job("Failed")), UNNAMED, errors)).splitlines()
     assert lines[1:-1] == [
@@ -476,7 +476,7 @@ def test_no_more_errors_of_the_job_are_listed_than_help() -> None:
     ]
 
 
-def test_names_from_outside_are_kept_on_one_line_and_short() -> None:
+def test_names_are_shown_on_one_line_and_shortened() -> None:
     pipeline = PipelineRef(pipeline_id="pl_1", name="a\nb" + "c" * 500)
     first, *_ = str(explain(ended(Outcome.FINISHED, job=job("Finished")), pipeline)).splitlines()
     assert "'a bccc" in first
@@ -484,7 +484,7 @@ def test_names_from_outside_are_kept_on_one_line_and_short() -> None:
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o not in (Outcome.WAITING, Outcome.REACHED)])
-def test_every_outcome_has_words_even_without_a_job(outcome: Outcome) -> None:
+def test_every_outcome_has_a_message_even_without_a_job(outcome: Outcome) -> None:
     error = explain(WaitResult(outcome=outcome), UNNAMED)
     assert "pl_1" in str(error)
     assert len(str(error).splitlines()) >= 2

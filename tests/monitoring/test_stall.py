@@ -1,4 +1,4 @@
-"""A pipeline that stops finishing checkpoints is one event; a wrong clock never causes an event."""
+"""A pipeline that stops finishing checkpoints causes one event; a wrong clock never causes one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERVAL = 10
 
 
 class Server:
-    """A pipeline that finishes a checkpoint every ten seconds, except from one moment to another.
+    """A pipeline that finishes a checkpoint every ten seconds, except during its stalls.
 
-    :param stalls: from when to when it finishes none, seconds after it was created.
-    :param skew: by how much the server's clock is ahead of the watcher's.
-    :param age: how long it has run when the watch begins.
+    :param stalls: when each stall starts and ends, seconds after the pipeline was created.
+    :param skew: how far the server's clock is ahead of the watcher's.
+    :param age: how long it has been running when the watch begins.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def play(
     jobs: Iterable[tuple[float, Any]] = (),
     first: Job | None = None,
 ) -> list[tuple[float, str]]:
-    """Read when it is due, and return what is reported, and when."""
+    """Read whenever a reading is due, and return the events with their times."""
     now, end, reported, changes = T0 + begin, T0 + seconds, list[tuple[float, str]](), list(jobs)
     one.observe(first or server.job(), now)
     reads = 0
@@ -100,13 +100,13 @@ def play(
             one.observe_details(shown, server.read(now), now, sent_at=now)
 
 
-def test_a_healthy_pipeline_is_no_event() -> None:
+def test_a_healthy_pipeline_causes_no_event() -> None:
     assert play(watch(), Server(), 3_000) == []
 
 
 @pytest.mark.parametrize("skew", [0.0, 3600.0, -3600.0, 30.0, -30.0])
 @pytest.mark.parametrize("has_date", [True, False])
-def test_a_stall_is_one_event_and_the_next_one_another(skew: float, has_date: bool) -> None:
+def test_each_stall_is_one_event(skew: float, has_date: bool) -> None:
     server = Server((500, 900), (1500, 2000), skew=skew, has_date=has_date)
     found = play(watch(), server, 2500)
     # The last ones before were number 49 and 109.
@@ -120,7 +120,7 @@ def test_a_stall_is_one_event_and_the_next_one_another(skew: float, has_date: bo
 
 
 @pytest.mark.parametrize("skew", [0.0, 3600.0, -3600.0])
-def test_a_watch_that_begins_later_needs_one_more_reading_than_its_first(skew: float) -> None:
+def test_a_watch_that_begins_during_a_stall_needs_a_second_reading(skew: float) -> None:
     healthy = Server(age=1_000.0, skew=skew)
     assert play(watch(), healthy, 1_000) == []
     stalled = Server((0, 1e9), age=1_000.0, skew=skew)
@@ -132,7 +132,7 @@ def test_a_watch_that_begins_later_needs_one_more_reading_than_its_first(skew: f
 
 
 @pytest.mark.parametrize("has_date", [False, True])
-def test_a_clock_that_is_wrong_by_hours_makes_no_event(has_date: bool) -> None:
+def test_a_clock_that_is_wrong_by_hours_causes_no_event(has_date: bool) -> None:
     """A gateway's date, or none: the server's own clock is two hours behind it."""
 
     class Gateway(Server):
@@ -161,13 +161,13 @@ def test_flapping_runs_without_a_checkpoint_are_one_stall() -> None:
         ("Failing", True),
     ],
 )
-def test_one_that_need_not_take_any_is_no_event(shown: tuple[str, bool]) -> None:
+def test_a_state_without_checkpoints_causes_no_event(shown: tuple[str, bool]) -> None:
     server = Server((100, 1e9))
     ends = [(120.0, server.job(shown[0], desired=shown[1]))]
     assert play(watch(), server, 2_000, jobs=ends) == []
 
 
-def test_one_that_was_resumed_has_its_time_from_then_on() -> None:
+def test_a_resume_restarts_the_time_for_a_checkpoint() -> None:
     server = Server((100, 1_030))
     changes = [(110.0, server.job("Stopped", desired=False)), (1_000.0, server.job("Running", 2))]
     assert play(watch(), server, 2_000, jobs=changes) == []
@@ -195,7 +195,7 @@ def test_a_watch_that_begins_while_it_starts_again_counts_from_then_on(starting_
     assert at == pytest.approx(100.0)
 
 
-def test_what_was_reported_is_remembered_and_repeated_under_its_id_without_a_memory() -> None:
+def test_a_reported_stall_is_remembered_and_otherwise_repeated_with_its_id() -> None:
     server = Server((500, 1e9))
     one = watch()
     assert [event for _, event in play(one, server, 700)] == ["job_1/checkpoint-49/NoCheckpoint"]
@@ -206,7 +206,7 @@ def test_what_was_reported_is_remembered_and_repeated_under_its_id_without_a_mem
     ]
 
 
-def test_the_payload_says_which_checkpoint_was_the_last() -> None:
+def test_the_payload_names_the_last_checkpoint() -> None:
     one, server = watch(), Server((500, 1e9))
     one.observe(server.job(), T0)
     payload: dict[str, Any] = {}
@@ -220,7 +220,7 @@ def test_the_payload_says_which_checkpoint_was_the_last() -> None:
     assert payload["max_checkpoint_age_seconds"] == 100.0
 
 
-def test_checkpoints_that_cannot_be_read_are_warned_of_once_and_tried_again() -> None:
+def test_unreadable_checkpoints_are_one_warning_and_are_retried() -> None:
     one, server = watch(), Server()
     one.observe(server.job(), T0)
     for _ in range(5):
@@ -229,7 +229,7 @@ def test_checkpoints_that_cannot_be_read_are_warned_of_once_and_tried_again() ->
         assert not one.observe_details(server.job(), REFUSED, due, sent_at=due).is_over
         following = one.details_due()
         assert following is not None
-        assert following >= due + 1, "tried at once, and again"
+        assert following >= due + 1, "retried at once"
     assert [text for text in logged(one) if "cannot be read" in text] == [
         "Checkpoints cannot be read, retrying: orders_per_minute: Connection refused"
     ]
@@ -248,6 +248,6 @@ def test_checkpoints_are_read_only_of_an_existing_job_and_only_if_requested() ->
     other = EventWatch(ORDERS, EventRule(states=frozenset({"Failed"})), now=T0)
     other.observe(server.job(), T0)
     assert other.details_due() is None
-    # What was read of another job says nothing.
+    # Readings of another job are ignored.
     one.observe(server.job(job_id="job_2"), T0 + 4)
     assert not one.observe_details(server.job(), server.read(T0 + 5), T0 + 5, sent_at=T0 + 5).is_over

@@ -1,4 +1,4 @@
-"""What ``Running`` must prove: a checkpoint of its run, few restarts. ``Finishing``, and responses out of date."""
+"""What ``Running`` must prove: a checkpoint of its run, few restarts. Also ``Finishing``, and outdated responses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def checkpoint(epoch: int, *, finished: bool = True) -> Checkpoint:
 
 
 def read(wait: PipelineWait, now: float, *epochs: Checkpoint) -> WaitResult:
-    """Let the wait have the checkpoints of its job, where it wants them now."""
+    """Give the wait the checkpoints of its job, if it wants them now."""
     assert wait.job is not None
     due = wait.details_due()
     assert due is not None
@@ -41,12 +41,12 @@ def read(wait: PipelineWait, now: float, *epochs: Checkpoint) -> WaitResult:
 # -- the proof of life --------------------------------------------------------------------------------------------
 
 
-def test_a_finished_checkpoint_of_the_first_run_is_the_proof() -> None:
+def test_a_finished_checkpoint_of_the_first_run_is_sufficient() -> None:
     submit = wait(until_checkpoint=True, stable_for=2)
     assert submit.observe(job("Scheduling"), T0).outcome is WAITING
     assert submit.details_due() is None
     assert submit.observe(job(), T0 + 1).outcome is WAITING
-    # Nothing is read before the state has lasted.
+    # Nothing is read before the state has lasted for stable_for.
     assert submit.details_due() == T0 + 3
     assert submit.observe(job(), T0 + 3).outcome is WAITING
     assert read(submit, T0 + 3, checkpoint(1, finished=False)).outcome is WAITING
@@ -62,7 +62,7 @@ def test_the_checkpoints_of_earlier_runs_prove_nothing() -> None:
     restart.observe(job("Failed", 1), T0)
     assert restart.details_due() is None, "the old state needs no proof"
     restart.observe(job("Scheduling", 2), T0 + 0.3)
-    # What is finished as soon as the run is seen came before it.
+    # A checkpoint that is finished when the run is first seen preceded it.
     assert (
         read(restart, T0 + 0.3, checkpoint(6), checkpoint(7), checkpoint(8, finished=False)).outcome
         is WAITING
@@ -113,7 +113,7 @@ def test_the_proof_is_known_to_the_next_process() -> None:
     assert read(submit, T0 + 2.1, checkpoint(5)).outcome is REACHED
 
 
-def test_proven_before_it_was_stable_waits_for_that_alone() -> None:
+def test_a_checkpoint_before_stable_for_leaves_only_stable_for() -> None:
     submit = wait(until_checkpoint=True, stable_for=2)
     submit.observe(job(), T0)
     asked = submit.job
@@ -135,14 +135,14 @@ def test_checkpoints_are_read_less_and_less_often() -> None:
     assert [pause_seconds(seconds) for seconds in (0, 9, 50, 3600)] == [1, 1, 5, 10]
 
 
-def test_without_it_no_checkpoint_is_read() -> None:
+def test_without_until_checkpoint_no_checkpoint_is_read() -> None:
     sensor = wait(stable_for=60)
     sensor.observe(job("Running", 3), T0)
     sensor.observe(job("Finishing", 3), T0 + 30)
     assert sensor.details_due() is None
 
 
-def test_checkpoints_that_cannot_be_read_end_no_wait_and_are_logged_once() -> None:
+def test_unreadable_checkpoints_do_not_end_a_wait_and_are_logged_once() -> None:
     submit = wait(until_checkpoint=True)
     submit.observe(job(), T0)
     asked = submit.job
@@ -166,7 +166,7 @@ def test_checkpoints_are_not_read_while_polls_fail() -> None:
 # -- Finishing ----------------------------------------------------------------------------------------------------
 
 
-def test_finishing_is_running_for_stable_for() -> None:
+def test_finishing_counts_as_running_for_stable_for() -> None:
     for targets in (("Running",), ("Running", "Stopped")):
         sensor = wait(*targets, stable_for=2)
         sensor.observe(job(), T0)
@@ -183,12 +183,12 @@ def test_finishing_is_running_for_stable_for() -> None:
         (["Stopped"], [job("Finishing")]),
         (["Running"], [job("Finishing", desired=False)]),
         (["Running"], [replace(job("Running"), running_desired=None)]),
-        # A stop that was requested and withdrawn begins anew, as in Running.
+        # A stop that was requested and withdrawn resets the time, as in Running.
         (["Running"], [job("Finishing"), job("Finishing", desired=False), job("Finishing")]),
         (["Running"], [job(), job("Finishing", 2)]),
     ],
 )
-def test_finishing_is_progress_towards_anything_else(targets: Sequence[str], shown: Sequence[Job]) -> None:
+def test_finishing_is_progress_towards_any_other_state(targets: Sequence[str], shown: Sequence[Job]) -> None:
     sensor = wait(*targets, stable_for=2)
     for number, seen in enumerate(shown):
         assert sensor.observe(seen, T0 + 1.9 * number).outcome is WAITING
@@ -206,7 +206,7 @@ def test_finishing_without_a_checkpoint_of_its_run_fails_at_once() -> None:
     submit = finishing()
     assert submit.details_due() == T0 + 0.2 + SETTLED
     assert read(submit, T0 + 0.2 + SETTLED, checkpoint(1, finished=False)).outcome is WAITING
-    # What was read counts for a state that was seen as late as that.
+    # A reading counts for a state that was seen at that time.
     assert submit.next_due() == T0 + 0.2 + SETTLED
     assert submit.observe(job("Finishing"), T0 + 0.8).outcome is NO_CHECKPOINT
 
@@ -222,7 +222,7 @@ def test_finished_succeeds_without_a_checkpoint() -> None:
     assert submit.observe(job("Finished"), T0 + 0.3).outcome is REACHED
 
 
-def test_a_stop_that_cannot_take_its_checkpoint_ends_after_the_grace_time() -> None:
+def test_a_stop_of_finishing_ends_after_the_grace_time() -> None:
     targets = ("Stopped", "Finished", "Failed")
     stop = wait(*targets, before=job(), finishing_is_final=True)
     stop.observe(job("Finishing", desired=False), T0 + 0.3)
@@ -240,7 +240,7 @@ def test_a_stop_that_cannot_take_its_checkpoint_ends_after_the_grace_time() -> N
 # -- restarts -----------------------------------------------------------------------------------------------------
 
 
-def test_max_restarts_ends_a_wait_that_flaps() -> None:
+def test_max_restarts_ends_a_wait_for_a_flapping_pipeline() -> None:
     submit = wait(stable_for=60, max_restarts=2)
     for run in (1, 2, 3):
         assert submit.observe(job("Running", run), T0 + run).outcome is WAITING
@@ -252,13 +252,13 @@ def test_max_restarts_ends_a_wait_that_flaps() -> None:
 @pytest.mark.parametrize(
     "state, outcome", [("Finished", REACHED), ("Failing", Outcome.FAILED), ("Failed", Outcome.FAILED)]
 )
-def test_an_end_says_more_than_its_restarts(state: str, outcome: Outcome) -> None:
+def test_a_terminal_state_takes_precedence_over_max_restarts(state: str, outcome: Outcome) -> None:
     submit = wait(stable_for=60, max_restarts=0, finished_is_success=True)
     submit.observe(job("Running", 1), T0)
     assert submit.observe(job(state, 3), T0 + 1).outcome is outcome
 
 
-def test_the_run_that_was_asked_for_is_no_restart() -> None:
+def test_the_requested_run_is_not_a_restart() -> None:
     restart = wait(max_restarts=0, before=job("Failed", 3))
     restart.observe(job("Failed", 3), T0)
     assert restart.observe(job("Running", 4), T0 + 1).outcome is REACHED
@@ -269,7 +269,7 @@ def test_the_run_that_was_asked_for_is_no_restart() -> None:
     assert again.observe(job("Running", 8), T0 + 1).outcome is Outcome.FLAPPING
 
 
-# -- responses that are out of date -------------------------------------------------------------------------------
+# -- outdated responses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_an_earlier_run_of_the_same_job_is_ignored(old: Job) -> None:
     result = sensor.observe(old, T0 + 1)
     assert (result.outcome, result.job, result.restarts) == (WAITING, job("Running", 2), 0)
     assert logged(sensor) == []
-    assert sensor.observe(old, T0 + 3).outcome is WAITING, "it proves nothing of the newer run"
+    assert sensor.observe(old, T0 + 3).outcome is WAITING, "it proves nothing about the newer run"
     assert sensor.observe(job("Running", 2), T0 + 3.1).outcome is REACHED
 
 
@@ -292,19 +292,19 @@ def test_an_earlier_run_than_before_the_change_is_ignored() -> None:
     assert restart.observe(job("Running", 3), T0 + 1).outcome is REACHED
 
 
-def test_a_pipeline_that_was_just_created_may_be_unknown_for_a_moment() -> None:
+def test_a_new_pipeline_may_be_unknown_for_a_moment() -> None:
     created = wait(created_at=T0, outage_tolerance=0)
     assert created.observe_error(GONE, T0 + 0.1, retry_in=0.2).outcome is WAITING
     assert logged(created) == ["Poll failed, retry 1 of 10 in 0.2 s: orders_per_minute: Pipeline not found"]
     created.observe(job("Scheduling"), T0 + 0.3)
     assert created.observe_error(GONE, T0 + 4.9).outcome is WAITING
     assert created.observe_error(GONE, T0 + 5).outcome is Outcome.DELETED
-    # This task has created it.
+    # This task created it.
     assert wait(created_at=T0).observe_error(GONE, T0 + 5).outcome is Outcome.DELETED
     assert wait().observe_error(GONE, T0).outcome is Outcome.MISSING
 
 
-def test_a_job_that_vanished_is_not_reported_in_its_old_state() -> None:
+def test_a_vanished_job_is_not_reported_in_its_old_state() -> None:
     sensor = wait("Finished", heartbeat=60)
     sensor.observe(job(), T0)
     sensor.observe(None, T0 + 10)
@@ -318,7 +318,7 @@ def test_a_job_that_vanished_is_not_reported_in_its_old_state() -> None:
     assert (result.outcome, result.jobless_seconds) == (Outcome.TIMED_OUT, 590)
 
 
-def test_a_job_that_comes_back_is_logged_and_counts_from_zero() -> None:
+def test_a_job_that_reappears_is_logged_and_counts_from_zero() -> None:
     sensor = wait(stable_for=2)
     sensor.observe(job(), T0)
     sensor.observe(None, T0 + 1)
@@ -331,7 +331,7 @@ def test_a_job_that_comes_back_is_logged_and_counts_from_zero() -> None:
 # -- a clock that is stepped --------------------------------------------------------------------------------------
 
 
-def test_a_clock_that_jumped_between_two_processes_fakes_no_stable_for() -> None:
+def test_a_clock_jump_between_processes_does_not_fulfil_stable_for() -> None:
     sensor = PipelineWait(plan(stable_for=3600, deadline=T0 + 90_000), now=T0)
     sensor.observe(job(), T0)
     sensor.observe(job(), T0 + 10)
@@ -341,13 +341,13 @@ def test_a_clock_that_jumped_between_two_processes_fakes_no_stable_for() -> None
     assert moved.observe(job(), T0 + 7190 + 3600).outcome is REACHED
 
 
-def test_a_clock_that_jumped_between_two_processes_ends_no_grace_time() -> None:
+def test_a_clock_jump_between_processes_does_not_end_the_grace_time() -> None:
     restart = wait(before=job("Failed", 1))
     restart.observe(job("Failed", 1), T0)
     assert move(restart, T0 + 500).observe(job("Failed", 1), T0 + 501).outcome is WAITING
 
 
-# -- whatever happens ---------------------------------------------------------------------------------------------
+# -- any history ---------------------------------------------------------------------------------------------
 
 proving = st.builds(
     lambda plan, restarts: replace(
@@ -361,7 +361,7 @@ lists = st.lists(st.builds(checkpoint, st.integers(1, 4), finished=st.booleans()
 
 @settings(deadline=None)
 @given(proving, histories(), st.lists(lists, min_size=16, max_size=16))
-def test_no_history_ends_in_running_without_its_proof(
+def test_any_history_that_ends_in_running_has_its_proof(
     plan: WaitPlan, events: list[Event], seen: list[list[Checkpoint]]
 ) -> None:
     submit = PipelineWait(plan, now=T0)
@@ -377,7 +377,7 @@ def test_no_history_ends_in_running_without_its_proof(
             )
             result = submit.observe_details(asked, Reading(found), event.at, sent_at=event.at)
             again = submit.details_due()
-            assert again is None or again > event.at, "it would be read for ever"
+            assert again is None or again > event.at, "checkpoints are read forever"
         if (
             result.outcome is REACHED
             and result.job is not None
@@ -390,4 +390,4 @@ def test_no_history_ends_in_running_without_its_proof(
         if result.is_over:
             return
         if event.kind == "poll":
-            assert submit.next_due() > event.at, "a poll would be due for ever"
+            assert submit.next_due() > event.at, "polls are due forever"

@@ -1,4 +1,4 @@
-"""Every starting state and every kind of change: the action, the requests, and what runs in the end."""
+"""Every initial state and every kind of change: the action, the requests, and what runs at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_arroyo.client.models import Pipeline, Udf
 from airflow_provider_arroyo.pipelines.ownership import without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import SECOND, SPEC, DeployBench, open_deploy_bench
-from tests.support import BOUNDED
+from tests.support import BOUNDED, KilledError
 
 UDF = Udf("#[udf]\nfn double(x: i64) -> i64 { 2 * x }")
 
@@ -48,7 +48,7 @@ PATCHES = {
 
 
 def _expected(version: str, state: str, change: str) -> tuple[str, list[str]]:
-    """Return the action, and the requests that change something."""
+    """Return the expected action, and the requests that change something."""
     create = "POST" if version == "0.15" else "PUT"
     # On 0.15, a PUT is tried first.
     creates = ["PUT", "POST"] if version == "0.15" else [create]
@@ -74,7 +74,7 @@ def _arrange(bench: DeployBench, state: str, change: str) -> PipelineSpec:
     if state == "finished":
         spec = replace(spec, query=BOUNDED)
 
-    # Bounded ones end too soon for a checkpoint; what is wanted here is what the first deploy leaves.
+    # Bounded pipelines end too soon for a checkpoint; the first deploy has to leave one.
     def stop_here(_: Any) -> None:
         raise InterruptedError
 
@@ -97,7 +97,7 @@ CASES = [
 
 @pytest.mark.parametrize("version,state,change", CASES)
 def test_every_state_and_every_change(version: str, state: str, change: str) -> None:
-    # Both modes of every state and every change, if not of every pair of them.
+    # Both modes occur with every state and every change, but not with every pair.
     is_deferred = (list(STATES).index(state) + list(CHANGES).index(change)) % 2 == 0
     with open_deploy_bench(version) as bench:
         spec = CHANGES[change](_arrange(bench, state, change))
@@ -132,14 +132,10 @@ def _check_end(bench: DeployBench, spec: PipelineSpec, done: Any, before: Pipeli
 
 
 class Store(dict[str, Any]):
-    """What Airflow keeps between the tries of a task."""
+    """What Airflow stores between the tries of a task."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = value
-
-
-class KilledError(BaseException):
-    """The end of a task's process."""
 
 
 def _kill(_: Any) -> None:
@@ -148,7 +144,7 @@ def _kill(_: Any) -> None:
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 def test_a_retry_waits_for_the_run_that_the_first_try_requested(version: str) -> None:
-    """While Arroyo's controller is away, a pipeline has its new settings, and the old run goes on without them."""
+    """While Arroyo's controller is down, a pipeline has its new settings, but the old run continues without them."""
     with open_deploy_bench(version) as bench:
         old, notes, wanted = bench.deployed(), Store(), replace(SPEC, parallelism=2)
         bench.sandbox.faults.controller_away(20)
@@ -159,11 +155,11 @@ def test_a_retry_waits_for_the_run_that_the_first_try_requested(version: str) ->
         assert (done.progress.action, done.progress.changes[0]["argument"]) == ("updated", "parallelism")
         assert done.job is not None
         assert (done.job.run_id, done.job.state) == (2, "Running")
-        # What has succeeded is over.
+        # After a success, nothing is left to wait for.
         assert bench.deploy(wanted, notes=notes, try_number=3).progress.action == "unchanged"
 
 
-def test_a_note_of_other_settings_is_nothing_to_wait_for() -> None:
+def test_a_note_of_other_settings_is_ignored() -> None:
     with open_deploy_bench("0.16") as bench:
         bench.deployed()
         notes = Store()

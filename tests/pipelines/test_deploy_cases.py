@@ -1,4 +1,4 @@
-"""Replaces, rollbacks, pipelines of other owners, and the messages of a deploy."""
+"""Replaces, rollbacks, pipelines of other owners, and messages of a deploy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bench(request: pytest.FixtureRequest) -> Any:
 
 
 def when_created(fault: Callable[[str], object]) -> Callable[[Waiting], None]:
-    """Return what injects a fault into the new pipeline, when a deploy begins to wait for it."""
+    """Return a hook that injects a fault into the new pipeline when a deploy begins to wait for it."""
 
     def inject(step: Waiting) -> None:
         if step.progress.step is Step.PROVE and step.progress.pipeline is not None:
@@ -56,7 +56,7 @@ def only_running(bench: DeployBench) -> Pipeline:
     return bench.client.get_pipeline(running)
 
 
-# -- how a replace goes ----------------------------------------------------------------------------------------------
+# -- replaces ----------------------------------------------------------------------------------------------
 
 
 @both_versions
@@ -78,7 +78,7 @@ def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> No
     both_ran = []
 
     def look(_: Any) -> None:
-        # One that is asked to stop runs for a moment yet.
+        # A pipeline that was asked to stop still runs for a moment.
         states = [bench.job(one.id).state for one in bench.pipelines()]
         both_ran.append(sum(state in ("Running", "CheckpointStopping") for state in states))
 
@@ -93,7 +93,7 @@ def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> No
         "Both pipelines run and write until the new one is proven: orders (start_first)"
         in bench.lines.text("WARNING")
     )
-    # When the old one's stop is waited for, both run.
+    # During the wait for the old one's stop, both run.
     assert both_ran == [1, 2]
     assert done.progress.checkpoint is not None
     assert [one.query for one in [only_running(bench)]] != [new.query]
@@ -101,7 +101,7 @@ def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> No
 
 
 @both_versions
-def test_what_is_said_before_a_replace(bench: DeployBench) -> None:
+def test_the_log_before_a_replace(bench: DeployBench) -> None:
     bench.deployed()
     kafka = (
         "CREATE TABLE a (n BIGINT) WITH (connector = 'kafka', type = 'source', topic = 't', format = 'json', "
@@ -141,7 +141,7 @@ def test_refused_sql_changes_nothing(bench: DeployBench) -> None:
 
 
 @both_versions
-def test_the_old_one_can_be_kept(bench: DeployBench) -> None:
+def test_the_old_pipeline_can_be_kept(bench: DeployBench) -> None:
     first = bench.deployed(keep_old=True)
     for number, spec in enumerate((SECOND, SPEC), start=2):
         done = bench.deploy(spec, keep_old=True)
@@ -174,15 +174,13 @@ def test_an_old_one_that_cannot_take_its_final_checkpoint_is_replaced(
     )
 
 
-# -- the way back ----------------------------------------------------------------------------------------------------
+# -- rollbacks ----------------------------------------------------------------------------------------------------
 
 
 @both_versions
 @both_modes
 @pytest.mark.parametrize("strategy", ["stop_first", "start_first"])
-def test_a_version_that_does_not_come_up_is_rolled_back(
-    bench: DeployBench, is_deferred: bool, strategy: str
-) -> None:
+def test_a_broken_version_is_rolled_back(bench: DeployBench, is_deferred: bool, strategy: str) -> None:
     old = bench.deployed()
     with pytest.raises(ArroyoDeployError) as caught:
         bench.deploy(BROKEN, is_deferred=is_deferred, strategy=strategy)
@@ -193,7 +191,7 @@ def test_a_version_that_does_not_come_up_is_rolled_back(
         f"Rolled back: pipeline 'orders' ({old.id}) is Running again (run {run})."
     )
     assert bench.states() == {old.id: "Running"}
-    # And the next deploy of the first version finds it.
+    # The next deploy of the first version finds it.
     assert bench.deploy().progress.action == "unchanged"
 
 
@@ -214,14 +212,14 @@ def test_leave_undoes_nothing(bench: DeployBench) -> None:
         bench.deploy(BROKEN, on_failure="leave")
     assert not caught.value.is_fatal
     assert bench.states()[old.id] == "Stopped"
-    # A later deploy of a good version takes the place of both.
+    # A later deploy of a good version replaces both.
     done = bench.deploy(SECOND, task=OTHER_TASK)
     assert done.progress.generation == 3
     assert list(bench.states().values()) == ["Running"]
 
 
-def test_a_rollback_has_a_clock_of_its_own(bench: DeployBench) -> None:
-    """The deploy's time is over when it begins; and where its own is over, the error says both."""
+def test_a_rollback_has_its_own_time_limit(bench: DeployBench) -> None:
+    """The deploy's time is over when it begins; if its own is over, too, the error reports both."""
     old = bench.deployed()
     never = when_created(bench.sandbox.faults.never_starts)
     with pytest.raises(ArroyoDeployError, match="Rolled back"):
@@ -251,7 +249,7 @@ def test_a_deadline_while_the_old_one_stops_withdraws_the_stop(bench: DeployBenc
     assert bench.states() == {old.id: "Running"}
 
 
-def test_an_outage_before_anything_changed_is_no_reason_for_a_rollback(bench: DeployBench) -> None:
+def test_an_outage_before_any_change_causes_no_rollback(bench: DeployBench) -> None:
     old = bench.deployed()
     bench.sandbox.faults.status(503, times=None, path="*/jobs/*/checkpoints")
     with pytest.raises(Exception, match="503") as caught:
@@ -261,7 +259,7 @@ def test_an_outage_before_anything_changed_is_no_reason_for_a_rollback(bench: De
     assert bench.states() == {old.id: "Running"}
 
 
-def test_what_was_stopped_externally_is_left_to_who_stopped_it(bench: DeployBench) -> None:
+def test_an_externally_stopped_pipeline_is_not_rolled_back(bench: DeployBench) -> None:
     bench.deployed()
 
     def stop(pipeline_id: str) -> None:
@@ -270,13 +268,13 @@ def test_what_was_stopped_externally_is_left_to_who_stopped_it(bench: DeployBenc
 
     with pytest.raises(ArroyoPipelineError, match="was stopped externally"):
         bench.deploy(SECOND, at_wait=when_created(stop))
-    # Another try goes on, and finishes the replace.
+    # Another try continues and finishes the replace.
     done = bench.deploy(SECOND, task=replace(OTHER_TASK, run_id="retry"))
     assert done.progress.action == "replaced"
     assert list(bench.states().values()) == ["Running"]
 
 
-# -- whose it is -----------------------------------------------------------------------------------------------------
+# -- owners -----------------------------------------------------------------------------------------------------
 
 
 @both_versions
@@ -291,14 +289,14 @@ def test_a_pipeline_of_another_owner_is_not_touched(bench: DeployBench) -> None:
     with pytest.raises(ArroyoOwnershipError, match="its SQL or UDFs differ from the wanted ones"):
         bench.deploy(SECOND, adopt_unowned=True)
     assert bench.states() == {theirs.id: "Running"}
-    # One that does not run is no obstacle.
+    # A pipeline that does not run is no obstacle.
     bench.change(theirs.id, "stop", "Stopped")
     assert bench.deploy().progress.action == "created"
     assert bench.job(theirs.id).state == "Stopped"
 
 
 @both_versions
-def test_an_unowned_one_with_the_same_sql_is_taken_over(bench: DeployBench) -> None:
+def test_an_unowned_pipeline_with_the_same_sql_is_adopted(bench: DeployBench) -> None:
     theirs = bench.create_externally(SPEC)
     bench.sandbox.advance(5)
     done = bench.deploy(replace(SPEC, parallelism=2), adopt_unowned=True)
@@ -307,7 +305,7 @@ def test_an_unowned_one_with_the_same_sql_is_taken_over(bench: DeployBench) -> N
 
 
 @both_versions
-def test_a_submits_pipeline_is_its_own(bench: DeployBench) -> None:
+def test_a_submitted_pipeline_is_not_deployed_over(bench: DeployBench) -> None:
     submitted = bench.submit(SPEC).pipeline
     with pytest.raises(
         ArroyoOwnershipError, match=r"belongs to task orders\.submit of run .*two would do the same"
@@ -317,7 +315,7 @@ def test_a_submits_pipeline_is_its_own(bench: DeployBench) -> None:
 
 
 @both_versions
-def test_the_same_deployment_in_another_namespace(bench: DeployBench) -> None:
+def test_the_same_deployment_in_another_namespace_is_an_error(bench: DeployBench) -> None:
     staging = bench.deployed(namespace="staging", is_explicit=True)
     with pytest.raises(ArroyoOwnershipError, match="set the connection's extra namespace to 'staging'"):
         bench.deploy(namespace="airflow.example.com")
@@ -327,8 +325,8 @@ def test_the_same_deployment_in_another_namespace(bench: DeployBench) -> None:
     assert bench.deploy(namespace="staging", is_explicit=True).progress.action == "unchanged"
 
 
-def test_a_deployment_from_before_there_was_a_namespace(bench: DeployBench) -> None:
-    """No namespace cannot be set: a derived one is refused with another advice, and one that was set warns."""
+def test_a_deployment_from_before_there_was_a_namespace_is_an_error_or_a_warning(bench: DeployBench) -> None:
+    """An empty namespace cannot be set, so a derived one is refused with other advice; an explicit one only warns."""
     old = bench.deployed()
     with pytest.raises(
         ArroyoOwnershipError, match="from before it had a namespace, stop and delete it; if not, set"
@@ -342,7 +340,7 @@ def test_a_deployment_from_before_there_was_a_namespace(bench: DeployBench) -> N
     assert len(bench.states()) == 2
 
 
-def test_a_deployment_from_before_the_namespace_was_set(bench: DeployBench) -> None:
+def test_a_deployment_from_before_the_namespace_was_set_is_a_warning(bench: DeployBench) -> None:
     old = bench.deployed(namespace="airflow.example.com")
     bench.deploy(namespace="production", is_explicit=True, derived="airflow.example.com")
     before = (
@@ -365,7 +363,7 @@ def test_a_stop_that_finishing_ignored_is_withdrawn(bench: DeployBench) -> None:
     assert bench.now() - began < 10
 
 
-def test_another_group_has_its_own(bench: DeployBench) -> None:
+def test_another_group_has_its_own_pipeline(bench: DeployBench) -> None:
     first = bench.deployed(group="a")
     done = bench.deploy(SECOND, group="b")
     assert (done.progress.action, len(bench.pipelines())) == ("created", 2)
@@ -382,7 +380,7 @@ def test_a_label_of_a_newer_version_is_left_alone() -> None:
 @pytest.mark.parametrize(
     "given", [{"env_vars": {"A": "1"}}, {"scheduler_config": {"a": 1}}, {"state_url": "s3://x"}]
 )
-def test_what_an_old_server_ignores_is_refused_before_anything_changes(given: dict[str, Any]) -> None:
+def test_what_an_old_server_would_ignore_is_refused_before_any_change(given: dict[str, Any]) -> None:
     with open_deploy_bench("0.15") as bench:
         old = bench.deployed()
         for spec in (SPEC, SECOND):
@@ -395,7 +393,7 @@ def test_what_an_old_server_ignores_is_refused_before_anything_changes(given: di
 
 
 @both_versions
-def test_one_that_restarts_again_and_again_is_not_unchanged(bench: DeployBench) -> None:
+def test_a_flapping_pipeline_is_not_reported_as_unchanged(bench: DeployBench) -> None:
     """It is Running for 30 seconds at a time."""
     old = bench.deployed()
     assert bench.deploy().progress.action == "unchanged"
@@ -406,7 +404,8 @@ def test_one_that_restarts_again_and_again_is_not_unchanged(bench: DeployBench) 
         bench.deploy(timeout=timedelta(seconds=20))
 
 
-# -- meanwhile -------------------------------------------------------------------------------------------------------
+# -- external changes
+# -------------------------------------------------------------------------------------------------------
 
 
 @both_versions
@@ -415,11 +414,11 @@ def test_two_dags_that_deploy_one_name_get_a_warning(bench: DeployBench) -> None
     theirs = replace(OTHER_TASK, dag_id="crm")
     bench.deploy(task=theirs)
     assert "DAG" not in bench.lines.text("WARNING")
-    said = "was deployed by DAG 'shop', and this is DAG 'crm': if both go on"
+    message = "was deployed by DAG 'shop', and this is DAG 'crm': if both go on"
     for spec in (replace(SPEC, parallelism=2), SECOND):
         bench.lines.lines.clear()
         bench.deploy(spec, task=theirs)
-        assert said in bench.lines.text("WARNING")
+        assert message in bench.lines.text("WARNING")
 
 
 @both_versions
@@ -443,7 +442,7 @@ def test_a_pipeline_that_is_deleted_externally_during_the_deploy(bench: DeployBe
 
 
 @both_versions
-def test_an_outage_while_the_old_one_stops_says_that_it_was_asked_to(bench: DeployBench) -> None:
+def test_an_outage_while_the_old_pipeline_stops_mentions_the_request(bench: DeployBench) -> None:
     old = bench.deployed()
 
     def away(_: Waiting) -> None:

@@ -1,4 +1,4 @@
-"""Stopping a pipeline whose state says little: ``Finishing``, just started, restarted before; alike in every mode."""
+"""Stops in ambiguous states: ``Finishing``, just started, restarted before; the same in every mode."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resumed(arrange: Arrange) -> str:
 def restarted_and_stopped_by_force(arrange: Arrange) -> str:
     pipeline_id = arrange.pipeline("Running")
     arrange.client.restart_pipeline(pipeline_id)
-    # A state in between can be so short that it is missed.
+    # A state in between can be too short to be seen.
     while (job := arrange.client.get_job(pipeline_id)) is None or job.run_id < 2:
         arrange.sandbox.advance(0.03)
     arrange.until(pipeline_id, "Running")
@@ -59,12 +59,12 @@ def restarted_and_stopped_by_force(arrange: Arrange) -> str:
 
 @dataclass
 class Scenario:
-    """One state, and what a stop makes of it.
+    """One state, and the result of a stop in it.
 
-    :param arrange: brings it about, and returns the pipeline's id.
-    :param ends: the states in which the pipeline may be in the end.
-    :param asks: what is requested of it by the task, in order.
-    :param error: what the error says, where the task fails.
+    :param arrange: sets it up, and returns the pipeline's id.
+    :param ends: the possible states of the pipeline at the end.
+    :param asks: the requests of the task, in order.
+    :param error: text in the error, if the task fails.
     """
 
     arrange: Callable[[Arrange], str]
@@ -129,7 +129,7 @@ def test_a_stop_in_every_mode(name: str, mode: str, arrange: Arrange) -> None:
     scenario = SCENARIOS[name]
     pipeline_id = scenario.arrange(arrange)
     arrange.sandbox.requests.clear()
-    # A pipeline that fails once more before its stop is still a pipeline that no longer runs.
+    # A pipeline that fails again before its stop does not run any more, either.
     ended = run_task(stop(pipeline_id, **{"accept_failed": True, **scenario.arguments}), mode)
     asked = [one.json["stop"] for one in arrange.sandbox.requests if one.method == "PATCH"]
     assert asked == scenario.asks
@@ -143,8 +143,8 @@ def test_a_stop_in_every_mode(name: str, mode: str, arrange: Arrange) -> None:
 
 
 @pytest.mark.parametrize("if_finishing", ["fail", "immediate"])
-def test_a_wait_that_ended_in_finishing(if_finishing: str, arrange: Arrange) -> None:
-    """It ran when the stop was requested; a source ended before that was carried out."""
+def test_a_stop_that_ended_in_finishing_is_an_error_with_advice(if_finishing: str, arrange: Arrange) -> None:
+    """It was running when the stop was requested; a source ended before the stop took effect."""
     pipeline_id = finishing(arrange)
     result = WaitResult(
         outcome=Outcome.NO_CHECKPOINT,
@@ -161,30 +161,30 @@ def test_a_wait_that_ended_in_finishing(if_finishing: str, arrange: Arrange) -> 
     assert arrange.state(pipeline_id) == ("Finished" if if_finishing == "immediate" else "Finishing")
 
 
-def test_a_first_run_that_was_stopped_with_its_checkpoint_is_proven_later(arrange: Arrange) -> None:
+def test_the_checkpoint_of_a_stopped_first_run_is_proven_later(arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     first = run_task(stop(pipeline_id, require_checkpoint=True), SYNC)
     assert first.error is None, first.error
     again = run_task(stop(pipeline_id), SYNC).result
-    # Only a server that sends types can prove it for one that it finds stopped.
+    # For a pipeline that is already stopped, only a server that sends types can prove it.
     is_proven = arrange.sandbox.arroyo_version != "0.15"
     assert again["checkpoint"] == (first.result["checkpoint"] if is_proven else None)
 
 
-def test_one_that_fails_instead_was_to_stop(arrange: Arrange) -> None:
+def test_a_pipeline_that_fails_instead_of_stopping_is_an_error(arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ended = run_task(stop(pipeline_id), SYNC)
     assert type(ended.error) is ArroyoTaskError
     assert "; Stopped was wanted." in str(ended.error)
 
 
-def test_one_that_was_created_a_moment_ago_runs_and_takes_its_final_checkpoint(arrange: Arrange) -> None:
+def test_a_new_pipeline_runs_and_takes_its_final_checkpoint(arrange: Arrange) -> None:
     ended = run_task(stop(arrange.pipeline(), require_checkpoint=True), SYNC)
     assert ended.error is None, ended.error
     assert ended.result["checkpoint"]["epoch"] == 1
 
 
-def test_one_that_never_ran_has_no_checkpoint(arrange: Arrange) -> None:
+def test_a_pipeline_that_never_ran_has_no_checkpoint(arrange: Arrange) -> None:
     arrange.sandbox.faults.late_pickup("*", seconds=4)
     pipeline_id = arrange.pipeline()
     ended = run_task(stop(pipeline_id), SYNC)
@@ -216,9 +216,7 @@ BROKEN_DOWN = {"status": 500, "error": "boom"}
 
 @pytest.mark.parametrize("response", [GONE, BROKEN_DOWN], ids=["404", "500"])
 @pytest.mark.parametrize("skip", [0, 1], ids=["before the request", "after it"])
-def test_checkpoints_that_cannot_be_read_prevent_no_stop(
-    arrange: Arrange, response: dict[str, Any], skip: int
-) -> None:
+def test_a_stop_needs_no_readable_checkpoints(arrange: Arrange, response: dict[str, Any], skip: int) -> None:
     pipeline_id = arrange.pipeline("Running")
     arrange.sandbox.faults.status(**response, path="*/checkpoints", times=None, skip=skip)
     ended = run_task(stop(pipeline_id, if_missing="succeed", api_outage_tolerance=0.5), SYNC)
@@ -230,7 +228,7 @@ def test_checkpoints_that_cannot_be_read_prevent_no_stop(
 
 
 @pytest.mark.parametrize("response", [GONE, BROKEN_DOWN], ids=["404", "500"])
-def test_checkpoints_that_are_required_and_cannot_be_read(arrange: Arrange, response: dict[str, Any]) -> None:
+def test_required_checkpoints_must_be_readable(arrange: Arrange, response: dict[str, Any]) -> None:
     pipeline_id = arrange.pipeline("Running")
     arrange.sandbox.faults.status(**response, path="*/checkpoints", times=None)
     make = stop(pipeline_id, require_checkpoint=True, if_missing="succeed", api_outage_tolerance=0.5)
@@ -238,12 +236,12 @@ def test_checkpoints_that_are_required_and_cannot_be_read(arrange: Arrange, resp
     assert arrange.state(pipeline_id) == "Running"
     arrange.client.patch_pipeline(pipeline_id, stop="immediate")
     arrange.until(pipeline_id, "Stopped")
-    # Nor is one that was found stopped a proof.
+    # A pipeline that is already stopped proves nothing, either.
     assert "its checkpoints cannot be read" in str(run_task(make, SYNC).error)
 
 
-def test_outage_while_the_checkpoints_are_read_before_a_stop(arrange: Arrange) -> None:
-    """It is waited out, so that the stop is proven as ever."""
+def test_an_outage_before_a_stop_does_not_prevent_the_proof(arrange: Arrange) -> None:
+    """The task waits for its end, so that the stop can be proven."""
     pipeline_id = arrange.pipeline("Running")
     arrange.sandbox.faults.reset(method="GET", path="*/checkpoints", times=3)
     ended = run_task(stop(pipeline_id, require_checkpoint=True), SYNC)
