@@ -88,10 +88,10 @@ class LocalAirflow(processes.Running):
 
     # Processes
 
-    def start(self, *, timeout_seconds: float = 180.0) -> None:
+    def start(self, *, timeout_seconds: float = 300.0) -> None:
         """Start Airflow and wait until every component is healthy and the login works.
 
-        :param timeout_seconds: how long that may take, default 180; it mostly takes 25.
+        :param timeout_seconds: how long that may take, default 300; it mostly takes 25.
         :raises LocalAirflowError: when it takes longer, or Airflow ends.
         """
         self.home.mkdir(parents=True, exist_ok=True)
