@@ -215,7 +215,8 @@ def test_every_endpoint_is_a_method_of_the_client() -> None:
     for name, make in makers.items():
         method = getattr(ArroyoClient, name)
         assert method.__doc__ == make.__doc__, name
-        assert inspect.signature(method) == inspect.signature(make), name
+        first, *others = inspect.signature(method).parameters.values()
+        assert (first.name, others) == ("self", [*inspect.signature(make).parameters.values()]), name
 
 
 def test_methods_send_their_requests(client: ArroyoClient, server: Server) -> None:
