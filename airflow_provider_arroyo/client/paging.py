@@ -30,9 +30,9 @@ def iter_pages(
     """Yield each item of a list once; pages are requested as needed.
 
     ``starting_after`` also skips items with the same date as the named one, and returns nothing if that was deleted.
-    So the next request asks for the same list again, ten times longer. Only if the server itself limits a page, so
-    that this brings nothing new, does it ask for the items after the last one. A page may be shorter than requested
-    for another reason: Arroyo leaves out pipelines that it cannot read any more.
+    So the next request asks for the same list again, ten times longer, or in full if that brings nothing new: a page
+    may be shorter than requested, since Arroyo leaves out pipelines that it cannot read any more. Only if the server
+    itself limits a page does it ask for the items after the last one.
 
     :param send: sends a request.
     :param first: requests the first page; has a limit.
@@ -49,7 +49,7 @@ def iter_pages(
         if not page.has_more and (page.data or not seen):
             return
         limit = int(params["limit"])
-        if grows and limit < _MAX_LIMIT and (new or not seen):
+        if grows and limit < _MAX_LIMIT:
             params = {**params, "limit": str(limit * _GROWTH if new else _MAX_LIMIT)}
         elif page.data and (new or grows):
             params, grows = {**params, "starting_after": page.data[-1].id}, False

@@ -76,7 +76,7 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         the new one, and delete the old one once the new one has proven itself. ``"start_first"``: start the new one,
         and stop the old one once the new one has proven itself. Both write in the meantime, so the output is
         duplicated for that time. If a source or sink is stuck, so that the final checkpoint has not finished after
-        half of the time that is left, the old pipeline is stopped without.
+        half of the time that is left, the old pipeline is stopped without it.
     :param on_failure: what to do if the new pipeline of a replace does not come up. ``"rollback"`` (default): delete
         it, resume the old one where it stopped, wait until that has proven itself, and fail without a retry.
         ``"leave"``: undo nothing, and fail.

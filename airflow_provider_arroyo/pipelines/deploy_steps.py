@@ -103,22 +103,27 @@ class DeploySteps:
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
-    def _stop_old(self, progress: DeployProgress, *, is_repeated: bool = False) -> DeployProgress | Waiting:
+    def _stop_old(
+        self, progress: DeployProgress, *, late: WaitResult | None = None
+    ) -> DeployProgress | Waiting:
         """Request the stop of the old pipeline.
 
         :param progress: the progress.
-        :param is_repeated: whether it did not stop in time; if only its checkpoint is missing, it does without then.
+        :param late: the result of an earlier stop that took too long; if only the final checkpoint is missing, the
+            pipeline is stopped without it. Default None, the first stop.
         """
         old, client = required(progress.old), self._client_until(progress.deadline)
         try:
             job = client.get_job(old.pipeline_id)
             if job is None or is_down(job):
-                return progress.done()
-            mode = (
-                StopMode.IMMEDIATE
-                if is_repeated and lacks_final_checkpoint(job)
-                else effective_stop_mode(job)
-            )
+                # It may have stopped just now, after all.
+                has_stopped = late is not None and job is not None and job.state == JobState.STOPPED
+                return self._stopped_old(progress, required(job)) if has_stopped else progress.done()
+            mode = effective_stop_mode(job)
+            if late is not None and lacks_final_checkpoint(job):
+                # It never finishes once a source or sink is stuck, which this deploy may be about to mend.
+                self._log.warning(LACKS_FINAL_CHECKPOINT, old.label, duration(late.waited_seconds))
+                mode = StopMode.IMMEDIATE
             before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
             may_defer = Step.CREATE not in progress.steps
@@ -128,7 +133,7 @@ class DeploySteps:
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
         self._log.info("Stop requested (%s): %s, id %s", mode.value, old.short, old.pipeline_id)
-        may_repeat = mode is StopMode.CHECKPOINT and not is_repeated
+        may_repeat = mode is StopMode.CHECKPOINT and late is None
         wait = WaitPlan.of_stop(
             old,
             job,
@@ -144,15 +149,21 @@ class DeploySteps:
         if result.outcome is Outcome.NO_CHECKPOINT:
             return self._stop_old(progress)
         if result.outcome is Outcome.TIMED_OUT and self._clock() < progress.deadline - _LEAST_SECONDS:
-            if lacks_final_checkpoint(job):
-                # It never finishes once a source or sink is stuck, which this deploy may be about to mend.
-                self._log.warning(LACKS_FINAL_CHECKPOINT, old.label, duration(result.waited_seconds))
-            return self._stop_old(progress, is_repeated=True)
+            return self._stop_old(progress, late=result)
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
         if result.outcome is not Outcome.REACHED or job is None:
             raise explain(result, old)
+        return self._stopped_old(progress, job)
+
+    def _stopped_old(self, progress: DeployProgress, job: Job) -> DeployProgress:
+        """Look for the proof of its final checkpoint.
+
+        :param progress: the progress.
+        :param job: its job after the stop.
+        """
+        old = required(progress.old)
         if progress.stop is None:
             return progress.done()
         checkpoints = self._client_until(progress.deadline).list_checkpoints(old.pipeline_id, job.id)

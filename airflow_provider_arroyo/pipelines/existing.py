@@ -154,7 +154,11 @@ class Existing:
             stuck.poll(latest)
             return latest.state not in _SETTLED
 
-        return self.poll_while(pipeline_id, is_between_runs, _BETWEEN_RUNS_SECONDS)
+        seconds, deadline = _BETWEEN_RUNS_SECONDS, self._client.limits.deadline
+        if deadline is not None:
+            # The change and the next run need time, too.
+            seconds = max(0.0, min(seconds, (deadline - self._client.clock()) / 2))
+        return self.poll_while(pipeline_id, is_between_runs, seconds)
 
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.

@@ -1,9 +1,9 @@
 """Frees a restart in which Arroyo is stuck.
 
 A restart begins with a final checkpoint. If another checkpoint is in progress at that moment, Arroyo never begins the
-final one (the sources of 0.15 and 0.16 say so): the pipeline stays in ``Restarting``, where it works on but takes no
-more checkpoints. Only a forced restart or a stop ends that. The forced restart continues from the checkpoint that was
-in progress, which has finished by then.
+final one (the sources of 0.15 and 0.16 say so): the pipeline stays in ``Restarting``, where it still processes data
+but takes no more checkpoints. Only a forced restart or a stop ends that. The forced restart continues from the
+checkpoint that was in progress, which has finished by then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PICKED_UP_SECONDS = 5.0
 """How long the controller may take to begin what was requested, in seconds; it polls every half second."""
 
 _STUCK_SECONDS = 3.0
-"""How long no checkpoint may be in progress in ``Restarting``. The tasks end soon after the final one."""
+"""How long ``Restarting`` may last without a checkpoint in progress, in seconds: tasks end soon after the last."""
 
 
 class StuckRestart:
@@ -33,6 +33,8 @@ class StuckRestart:
         self._client = client
         self._pipeline_id = pipeline_id
         self._idle_since: float | None = None
+        self._idle_after: tuple[str, int, int] | None = None
+        """The job, the run and the last checkpoint since which none is in progress."""
         self._is_forced = False
         self._began = client.clock()
 
@@ -55,19 +57,21 @@ class StuckRestart:
         :param job: the job now.
         :returns: whether more polls are needed to tell.
         """
-        if job.state != JobState.RESTARTING or self._is_forced:
+        if job.state != JobState.RESTARTING or not job.running_desired or self._is_forced:
             self._idle_since = None
             return False
         with suppress(ArroyoError):
             checkpoints = for_checkpoints(self._client).list_checkpoints(self._pipeline_id, job.id)
             last = max(checkpoints, key=lambda one: one.epoch, default=None)
             if last is not None and last.checkpoint_type == CheckpointType.STOPPING:
-                return False  # the final one, as far as 0.16 tells
+                return False  # the final one; 0.15 does not tell the type
             if last is None or not last.is_finished:
                 self._idle_since = None
                 return True
-            if self._idle_since is None:
-                self._idle_since = self._client.clock()
+            after = (job.id, job.run_id, last.epoch)
+            if self._idle_since is None or after != self._idle_after:
+                # After an outage, it may be another restart.
+                self._idle_since, self._idle_after = self._client.clock(), after
             elif self._client.clock() - self._idle_since >= _STUCK_SECONDS:
                 self._force(job)
         return not self._is_forced

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.models import Job, JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
 
-LACKS_FINAL_CHECKPOINT = "%s has not finished its final checkpoint within %s; it is stopped without"
+LACKS_FINAL_CHECKPOINT = "%s has not finished its final checkpoint within %s; it is stopped without it"
 """The warning about a stop that waits for it in vain, with the pipeline's label and a duration."""
 
 _CHECKPOINTS_SECONDS = 10.0

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import JobState, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoDeployError,
     ArroyoOwnershipError,
@@ -18,6 +19,8 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoQueryError,
     ArroyoUnsupportedError,
 )
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from tests.pipelines.deploy_bench import (
@@ -169,9 +172,31 @@ def test_an_old_one_that_cannot_take_its_final_checkpoint_is_replaced(
     assert (done.progress.action, done.progress.checkpoint) == ("replaced", None)
     assert only_running(bench).query.endswith(SECOND.query)
     assert 180 <= bench.now() - began < 240
-    assert "has not finished its final checkpoint within 3 min; it is stopped without" in bench.lines.text(
+    assert "has not finished its final checkpoint within 3 min; it is stopped without it" in bench.lines.text(
         "WARNING"
     )
+
+
+@both_versions
+def test_one_that_takes_its_final_checkpoint_in_the_last_moment_is_not_stopped_without(
+    bench: DeployBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops after the last poll of the wait, so the checkpoint is found all the same."""
+    bench.deployed()
+    wait = bench._wait
+
+    def one_poll_earlier(plan: WaitPlan, client: ArroyoClient) -> WaitResult:
+        result = wait(plan, client)
+        assert result.job is not None
+        if result.job.state != JobState.STOPPED:
+            return result
+        job = replace(result.job, state=JobState.CHECKPOINT_STOPPING)
+        return replace(result, outcome=Outcome.TIMED_OUT, job=job)
+
+    monkeypatch.setattr(bench, "_wait", one_poll_earlier)
+    done = bench.deploy(SECOND)
+    assert (done.progress.action, done.progress.checkpoint is None) == ("replaced", False)
+    assert "it is stopped without it" not in bench.lines.text()
 
 
 # -- rollbacks ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.change import Change, still_different
 from airflow_provider_arroyo.pipelines.existing import Action, Existing
+from airflow_provider_arroyo.pipelines.restarting import StuckRestart
 from tests.client.conftest import PIPELINE
 from tests.client.server import Reply, Server, reply
 from tests.pipelines.bench import Bench, open_bench
@@ -141,6 +143,41 @@ def test_a_restart_is_forced_only_if_no_checkpoint_is_in_progress(
     assert now < 1045
 
 
+@pytest.mark.parametrize("run_id, epoch, is_forced", [(1, 7, True), (2, 7, False), (1, 8, False)])
+def test_only_one_restart_without_a_checkpoint_in_between_counts_as_stuck(
+    run_id: int, epoch: int, is_forced: bool
+) -> None:
+    """During an outage, the one that was seen before it may have ended, and another one begun."""
+    now, last, restarts = 1000.0, 7, list[str]()
+
+    def answer(target: str) -> Reply:
+        if target.endswith("/restart"):
+            restarts.append(target)
+            return reply(PIPELINE)
+        return reply({"data": [{"epoch": last, "start_time": 1, "finish_time": 2}]})
+
+    with (
+        Server(answer=answer) as server,
+        ArroyoClient(ClientSettings(base_url=server.url()), clock=lambda: now) as client,
+    ):
+        stuck = StuckRestart(client, "pl_1")
+        job = Job(id="job_1", state="Restarting", run_id=1, running_desired=True)
+        assert stuck.poll(job)
+        now, last = now + 60, epoch
+        assert stuck.poll(replace(job, run_id=run_id)) is not is_forced
+    assert len(restarts) == is_forced
+
+
+def test_a_restart_that_is_to_stop_is_not_forced(bench: Bench) -> None:
+    """The restart would come first, and the pipeline run again for a moment."""
+    stuck = StuckRestart(bench.client, get_stuck(bench))
+    job = replace(bench.job(pipeline_id(bench)), running_desired=False)
+    for _ in range(3):
+        stuck.poll(job)
+        bench.sandbox.advance(5)
+    assert FORCED not in bench.lines.text()
+
+
 def test_a_restart_that_is_stuck_already_is_freed_by_the_next(bench: Bench) -> None:
     """Even if someone else requested it."""
     stuck = get_stuck(bench)
@@ -187,7 +224,7 @@ def test_a_stop_whose_checkpoint_never_finishes_does_without(bench: Bench) -> No
     Existing(bench.client).stop(orders)
     assert bench.sandbox.state(orders) == JobState.STOPPED
     assert 115 < bench.now() - began < 135
-    said = f"Pipeline {orders!r} has not finished its final checkpoint within 2 min; it is stopped without"
+    said = f"Pipeline {orders!r} has not finished its final checkpoint within 2 min; it is stopped without it"
     assert bench.lines.text("WARNING") == said
 
 
@@ -250,12 +287,16 @@ def test_a_parallelism_is_not_requested_between_two_runs(how: str, bench: Bench)
     assert states == [JobState.RUNNING]
 
 
-def test_one_that_stays_between_two_runs_gets_it_all_the_same(bench: Bench) -> None:
-    """With less, it may find the workers that it lacks."""
+@pytest.mark.parametrize("seconds, waited", [(None, 30), (600, 30), (20, 10)])
+def test_one_that_stays_between_two_runs_gets_it_all_the_same(
+    seconds: float | None, waited: float, bench: Bench
+) -> None:
+    """With less, it may find the workers that it lacks. Before its deadline, there is time for the next run."""
     orders = pipeline_id(bench)
     bench.sandbox.faults.show_state(orders, "Scheduling")
-    existing = Existing(bench.client)
     began = bench.now()
-    assert existing.adopt(orders, bench.job(orders), patch={"parallelism": 2}) == (Action.UPDATED, None)
-    assert 25 < bench.now() - began < 35
+    client = bench.client.with_limits(deadline=None if seconds is None else began + seconds)
+    adopted = Existing(client).adopt(orders, bench.job(orders), patch={"parallelism": 2})
+    assert adopted == (Action.UPDATED, None)
+    assert waited - 2 < bench.now() - began < waited + 5
     assert bench.client.get_pipeline(orders).graph.parallelism == 2
