@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -68,7 +68,10 @@ class _ReturnsSql(DecoratedOperator):
 class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
     """The task of ``@task.arroyo_sql``: submits the SQL that the function returns."""
 
-    template_fields = (*DecoratedOperator.template_fields, *ArroyoSubmitPipelineOperator.template_fields)
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *ArroyoSubmitPipelineOperator.template_fields,
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **ArroyoSubmitPipelineOperator.template_fields_renderers,
@@ -78,7 +81,10 @@ class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
 class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
     """The task of ``@task.arroyo_sql(deploy=True)``: deploys the SQL that the function returns."""
 
-    template_fields = (*DecoratedOperator.template_fields, *ArroyoDeployPipelineOperator.template_fields)
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *ArroyoDeployPipelineOperator.template_fields,
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **ArroyoDeployPipelineOperator.template_fields_renderers,

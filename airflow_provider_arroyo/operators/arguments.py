@@ -26,6 +26,8 @@ _NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", 
 
 _SEVERAL = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
 
+_SENSOR_MODES = ("poke", "reschedule")
+
 STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
 
 
@@ -153,7 +155,16 @@ def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:
 
     :raises ValueError: if there is no such mode; lists the modes.
     """
-    return StopMode(check_choice(value, argument, STOP_MODES))
+    try:
+        return StopMode(check_choice(value, argument, STOP_MODES))
+    except ValueError as err:
+        if argument != "mode" or value not in _SENSOR_MODES:
+            raise
+        raise ValueError(
+            f"{err}. Here, mode is how Arroyo stops the pipeline; {value!r} is a mode of Airflow's sensors, perhaps "
+            "from default_args. Give this task its own mode, such as mode='checkpoint', or set mode in each sensor "
+            "instead of in default_args"
+        ) from None
 
 
 def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | None, str | None]:

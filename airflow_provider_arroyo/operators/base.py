@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,7 +22,7 @@ from airflow_provider_arroyo.operators.task import ArroyoTask, entry_point
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -73,7 +73,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
 class ArroyoWaitingOperator(OpenLineageMixin, ArroyoOperator):
     """The base class of the operators that wait."""
 
-    operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (ArroyoPipelineLink(), ArroyoPageLink())
     stop_on_kill: StopMode | None = None
     _waiting: PipelineWait | None = None
     _has_failed = False

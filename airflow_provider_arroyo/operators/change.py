@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -201,7 +201,7 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         Arroyo stays unreachable.
     """
 
-    template_fields = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
     ui_color = "#ffeccc"
     _step = "Restarting a pipeline"
 
@@ -282,7 +282,13 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         time, or Arroyo accepts a change and does not make it.
     """
 
-    template_fields = ("pipeline_id", "pipeline_name", "parallelism", "env_vars", "arroyo_conn_id")
+    template_fields: Sequence[str] = (
+        "pipeline_id",
+        "pipeline_name",
+        "parallelism",
+        "env_vars",
+        "arroyo_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "json"}
     ui_color = "#ffeccc"
     _step = "Updating a pipeline"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel
     from airflow_provider_arroyo.polling.clock import SteadyClock
+
+T = TypeVar("T")
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
 """Key in the task's state store: which pipeline a name meant."""
@@ -43,12 +45,16 @@ class ConnectedTask:
     arroyo_conn_id: str
     api_outage_tolerance: timedelta
     log: Any
-    _context: Any
+    _given_context: Callable[[], Any]
     _ti: Any = None
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another."""
     _server = ""
     """The address of the Arroyo server that a deferred wait polled; empty if there was none."""
+
+    @property
+    def _context(self) -> Any:
+        return self._given_context()
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -205,6 +211,11 @@ class ConnectedTask:
             if isinstance(err, ArroyoError):
                 raise
             raise TaskEnd(ArroyoArgumentError(str(err))) from err
+
+
+def hidden(value: T) -> Callable[[], T]:
+    """Return a function that returns a value: OpenLineage may show every attribute of a task."""
+    return lambda: value
 
 
 def _note(context: Context, name: str) -> Mapping[str, Any]:

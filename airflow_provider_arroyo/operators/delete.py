@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
         again meanwhile, or does not exist.
     """
 
-    template_fields = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
     ui_color = "#f6d0d0"
 
     def __init__(

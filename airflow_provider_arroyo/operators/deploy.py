@@ -117,7 +117,12 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
     :raises ArroyoTaskError: if the pipeline does not come up, another deploy came first, or Arroyo stays unreachable.
     """
 
-    template_fields = (*ArroyoSpecOperator.template_fields, "state_url", "group", "arroyo_conn_id")
+    template_fields: Sequence[str] = (
+        *ArroyoSpecOperator.template_fields,
+        "state_url",
+        "group",
+        "arroyo_conn_id",
+    )
     ui_color = "#d8f4e2"
     _check_name = staticmethod(check_pipeline_name)
     _deploying: Deploy | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,7 +70,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
     :raises ArroyoFatalTaskError: if it exists and differs.
     """
 
-    template_fields = ("name", "connector", "config", "arroyo_conn_id")
+    template_fields: Sequence[str] = ("name", "connector", "config", "arroyo_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json"}
 
     def __init__(
@@ -127,7 +127,14 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
     :raises ArroyoTaskError: if the connection profile does not exist.
     """
 
-    template_fields = ("name", "connector", "config", "connection_profile", "schema", "arroyo_conn_id")
+    template_fields: Sequence[str] = (
+        "name",
+        "connector",
+        "config",
+        "connection_profile",
+        "schema",
+        "arroyo_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json", "schema": "json"}
 
     def __init__(
@@ -193,7 +200,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
     :raises ArroyoFatalTaskError: if Arroyo refuses the source, or the UDF exists and differs.
     """
 
-    template_fields = ("arroyo_conn_id",)
+    template_fields: Sequence[str] = ("arroyo_conn_id",)
     _step = "Ensuring a UDF"
 
     def __init__(

@@ -17,6 +17,7 @@ from airflow_provider_arroyo.operators.arguments import (
     rendered_id_and_name,
 )
 from airflow_provider_arroyo.operators.base import ArroyoWaitingOperator
+from airflow_provider_arroyo.operators.connected import hidden
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
@@ -72,8 +73,7 @@ class ArroyoExistingOperator(ArroyoWaitingOperator):
                     pipeline_id,
                 )
             raise
-        # A closure, because OpenLineage may show every attribute of a task, and the SQL may hold secrets.
-        self._found_query = lambda: found.query
+        self._found_query = hidden(found.query)
         self._show_link(context, self._ref(found))
         return found
 

@@ -60,6 +60,7 @@ class OpenLineageMixin(ArroyoTask):
         from airflow_provider_arroyo.openlineage.facts import TaskFacts
 
         query, group = getattr(self, "query", None), getattr(self, "group", None)
+        result = None if self._returned is None else self._returned()
         if self._found_query is not None:
             query = self._found_query()
         # Nothing is known of the server until the task has looked up its connection.
@@ -70,7 +71,7 @@ class OpenLineageMixin(ArroyoTask):
             query=query if isinstance(query, str) else None,
             pipeline=self._pipeline,
             replaced=self._replaced,
-            result=self._returned if isinstance(self._returned, dict) else {},
+            result=result if isinstance(result, dict) else {},
             error=self._raised,
             group=group if isinstance(group, str) else None,
             server=hook.settings.shown_url if is_known else None,

@@ -47,7 +47,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 
-    template_fields = ("group", "keep", "arroyo_conn_id")
+    template_fields: Sequence[str] = ("group", "keep", "arroyo_conn_id")
     ui_color = "#f2e0e0"
     _queries: Mapping[str, str] | None = None
     """The SQL of the pipelines to keep, by name, as far as it is known."""

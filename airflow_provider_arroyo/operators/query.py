@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,7 +33,7 @@ from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_arroyo.pipelines.preview import Preview
 
@@ -179,7 +179,7 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
         position.
     """
 
-    template_fields = ("query", "arroyo_conn_id")
+    template_fields: Sequence[str] = ("query", "arroyo_conn_id")
     ui_color = "#f4f0d8"
     _step = "Validating the SQL"
 
@@ -238,8 +238,8 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
     :raises ArroyoTaskError: if the preview fails or never runs, or its rows do not pass the check.
     """
 
-    template_fields = ("query", "arroyo_conn_id")
-    operator_extra_links = (ArroyoPipelineLink(),)
+    template_fields: Sequence[str] = ("query", "arroyo_conn_id")
+    operator_extra_links: Collection[BaseOperatorLink] = (ArroyoPipelineLink(),)
     ui_color = "#e8e0f4"
     _step = "The preview"
     _preview: Preview | None = None

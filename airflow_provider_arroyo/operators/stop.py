@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -66,7 +67,7 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
         provable checkpoint although one is required, or does not exist.
     """
 
-    template_fields = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
     ui_color = "#ffe3d8"
 
     def __init__(

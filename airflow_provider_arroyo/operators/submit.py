@@ -102,7 +102,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         reach that state within ``timeout``, or if Arroyo stays unreachable.
     """
 
-    template_fields = (*ArroyoSpecOperator.template_fields, "pipeline_id", "arroyo_conn_id")
+    template_fields: Sequence[str] = (*ArroyoSpecOperator.template_fields, "pipeline_id", "arroyo_conn_id")
     ui_color = "#d8e9ff"
     _submission: Submission | None = None
     """The submit in progress, until a wait has seen the pipeline."""

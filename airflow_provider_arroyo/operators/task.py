@@ -14,7 +14,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, task_error
 from airflow_provider_arroyo.links import pipeline_xcoms
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.operators.connected import ConnectedTask, TaskEnd
+from airflow_provider_arroyo.operators.connected import ConnectedTask, TaskEnd, hidden
 from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
 from airflow_provider_arroyo.text import duration
 
@@ -50,10 +50,10 @@ def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatena
     def wrapper(task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Mapping) and "ti" in value:  # the context
-                task._context, task._ti = value, value["ti"]
+                task._given_context, task._ti = hidden(value), value["ti"]
         try:
             result = method(task, *args, **kwargs)
-            task._returned = result
+            task._returned = hidden(result)
             return result
         except BaseException as err:
             error = task._task_error(err)
@@ -81,8 +81,8 @@ class ArroyoTask(ConnectedTask):
     """Given a client, returns the pipeline whose name the task waits for."""
     _step = "This task"
     """What the task does before its wait begins; shown if ``execution_timeout`` is reached."""
-    _returned: Any = None
-    """The task's result, as soon as it has one."""
+    _returned: Callable[[], Any] | None = None
+    """Returns the task's result, as soon as it has one."""
     _raised: BaseException | None = None
     _is_timed_out = False
     """Whether Airflow's own alarm for ``execution_timeout`` has ended the task."""

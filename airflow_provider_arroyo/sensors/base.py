@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -41,7 +42,7 @@ from airflow_provider_arroyo.sensors.pokes import PokeMemory, may_reschedule
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -66,7 +67,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     """
 
     ui_color = "#e2f5df"
-    operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (ArroyoPipelineLink(), ArroyoPageLink())
     _began: float | None = None
     _first_poke: float | None = None
     """In a later poke: when the first poke was, in seconds since the epoch."""

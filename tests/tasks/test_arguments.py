@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, BaseSensorOperator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,8 +111,6 @@ def test_early_checks_refuse_invalid_final_values(check: Any, value: Any, argume
 
 
 def test_airflows_placeholder_for_a_result_is_not_final() -> None:
-    from airflow.providers.common.compat.sdk import DAG
-
     with DAG("d", schedule=None, start_date=datetime(2026, 1, 1)):
         output: Any = BaseOperator(task_id="x").output
     assert not is_final(output)
@@ -312,6 +310,21 @@ def test_a_stop_mode_is_accepted(mode: str) -> None:
 def test_an_invalid_stop_mode_is_refused(mode: Any) -> None:
     words = r"^stop_on_kill must be one of 'checkpoint', 'graceful', 'immediate', 'force', got "
     with pytest.raises(ValueError, match=words):
+        check_stop_mode(mode, "stop_on_kill")
+
+
+@pytest.mark.parametrize("mode", ["reschedule", "poke"])
+@pytest.mark.parametrize(
+    "cls", [operators.ArroyoStopPipelineOperator, operators.ArroyoDeletePipelineOperator]
+)
+def test_a_mode_of_sensors_in_default_args_is_explained(cls: Any, mode: str) -> None:
+    with DAG("d", schedule=None, default_args={"mode": mode}):
+        with pytest.raises(
+            ValueError, match=rf"^mode must be one of .*, got '{mode}'\. Here, .*default_args"
+        ):
+            cls(task_id="a_task", pipeline_id="pl_1")
+        assert cls(task_id="b_task", pipeline_id="pl_1", mode="force").mode == "force"
+    with pytest.raises(ValueError, match=rf"^stop_on_kill must be one of .*, got '{mode}'$"):
         check_stop_mode(mode, "stop_on_kill")
 
 

@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,11 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.transport.file import FileConfig, FileTransport
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import (
     ArroyoDeletePipelineOperator,
     ArroyoDeployPipelineOperator,
+    ArroyoPreviewQueryOperator,
     ArroyoPrunePipelinesOperator,
     ArroyoRestartPipelineOperator,
     ArroyoStopPipelineOperator,
@@ -37,8 +40,10 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoUpdatePipelineOperator,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from tests import canaries
 from tests.openlineage import events
+from tests.support import ENDLESS
 from tests.tasks.conftest import Arrange
 from tests.tasks.harness import FakeTaskInstance, context, defer, fire
 from tests.tasks.test_decorators import made
@@ -136,13 +141,37 @@ def test_no_secret_is_reported(sandbox: ArroyoSandbox, file: Path) -> None:
     assert not canaries.leaked(shown)
 
 
+ROWS = "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10'); SELECT counter AS seen FROM impulse"
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ArroyoPreviewQueryOperator(task_id="a_task", query=ROWS, max_rows=1, timeout=20),
+        lambda: submit(ENDLESS),
+        lambda: ArroyoPipelineSensor(task_id="a_task", pipeline_id="pl_1", if_missing="fail", timeout=20),
+    ],
+)
+def test_the_full_info_of_a_task_has_neither_its_result_nor_its_context(
+    sandbox: ArroyoSandbox, make: Any
+) -> None:
+    task, result = make(), None
+    with suppress(ArroyoTaskError):
+        result = task.execute({**context(), "params": {"a": "only in the context"}})
+    # With [openlineage] include_full_task_info, Airflow shows every attribute of a task.
+    shown = str(TaskInfoComplete(task))
+    assert "only in the context" not in shown
+    assert result is None or str(result) not in shown
+    assert "'seen'" not in shown
+
+
 def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> None:
     ti = TaskInstance()
     created = submit().execute(context(ti))["pipeline_id"]
     which: dict[str, Any] = {"task_id": "a_task", "pipeline_id": created, "timeout": 20}
     stop = ArroyoStopPipelineOperator(**which)
     stopped = completed(stop)
-    # With [openlineage] include_full_task_info, Airflow shows every attribute of a task.
     assert "auth.password" not in str(TaskInfoComplete(stop))
     assert (names(stopped.inputs), names(stopped.outputs)) == ([INPUT], [OUTPUT])
     # On 0.15, the server's SQL contains a label.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
-from airflow.sdk import DAG, AssetWatcher
+from airflow.sdk import DAG, AssetWatcher, BaseOperatorLink
 
 from airflow_provider_arroyo.assets import pipeline_asset
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
@@ -35,6 +36,14 @@ from airflow_provider_arroyo.sensors.arroyo import (
     ArroyoPipelineSensor,
 )
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
+
+
+class TeamLink(BaseOperatorLink):
+    name = "Team"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        return "https://teams.example.com"
+
 
 with DAG("streams", schedule=None):
     submit = ArroyoSubmitPipelineOperator(
@@ -90,6 +99,22 @@ with DAG("streams", schedule=None):
     deploy = ArroyoDeployPipelineOperator.partial(task_id="deploy", group="shop").expand_kwargs(specs)
     prune = ArroyoPrunePipelinesOperator(task_id="prune", group="shop", keep=specs)
     deploy >> prune
+
+
+class StopForTeam(ArroyoStopPipelineOperator):
+    """An operator of a user: it has a further templated field and link."""
+
+    template_fields = (*ArroyoStopPipelineOperator.template_fields, "team")
+    operator_extra_links = (*ArroyoStopPipelineOperator.operator_extra_links, TeamLink())
+
+    def __init__(self, *, team: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.team = team
+
+
+class EnsureUdf(ArroyoEnsureUdfOperator):
+    template_fields: Sequence[str] = (*ArroyoEnsureUdfOperator.template_fields, "prefix")
+
 
 orders = pipeline_asset(
     host="arroyo.example.com",
