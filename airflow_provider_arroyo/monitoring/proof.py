@@ -26,7 +26,7 @@ SETTLES_SECONDS = 0.5
 up to 200 ms later.
 """
 
-_WRITTEN = "WritingMetadata"
+WRITTEN = "WritingMetadata"
 """The last phase of a checkpoint before the sinks commit."""
 
 _LEAST_SECONDS = 1.0
@@ -64,7 +64,7 @@ class ProofOfLife(JsonValue):
         self.open_epoch = None if last is None or last.is_finished else last.epoch
         self.is_final = is_final
         if self.after_epoch is None:
-            written = (one.epoch for one in checkpoints if any(span.event == _WRITTEN for span in one.events))
+            written = (one.epoch for one in checkpoints if any(span.event == WRITTEN for span in one.events))
             self.after_epoch = max((finished, *written))
         elif finished > self.after_epoch:
             self.epoch = finished

@@ -23,6 +23,11 @@ back, as after restoring a backup.
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 """States that last until something is requested; ``Failing`` only ends in ``Failed``."""
 
+_FIRST_READINGS_SECONDS = 5.0
+"""How long the first readings for a condition may take, in seconds, even if the wait has timed out: for a metric, the
+second one shows whether it is still measured.
+"""
+
 _CUT_SHORT_SECONDS = 2.0
 """How many seconds before the deadline a poll may have been sent that failed only because of the deadline."""
 
@@ -204,10 +209,14 @@ class WaitRules:
 
     # -- when something is due ---------------------------------------------------------------------------------
 
+    def ends_at(self) -> float:
+        """Return when the wait times out."""
+        return self.plan.deadline
+
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
         p, plan = self.progress, self.plan
-        due = min(plan.deadline, p.logged_at + plan.heartbeat.total_seconds())
+        due = min(self.ends_at(), p.logged_at + plan.heartbeat.total_seconds())
         if p.outage_since is not None:
             # The poll that ends the outage is always observed, and a state lasts only from then on.
             return min(due, p.outage_since + self.outage_limit_seconds())
@@ -280,6 +289,16 @@ class ConditionRules(WaitRules):
             return False
         is_open = p.details_at is None or p.details_error is not None
         return is_open or p.finding.is_unsettled or self._has_ended(p.job)
+
+    def ends_at(self) -> float:
+        """Return when the wait times out. Even one that begins after its deadline, such as that of a last poke, can
+        tell whether the condition is true.
+        """
+        p = self.progress
+        is_open = self.is_unsettled() and p.details_error is None and self.details_due() is not None
+        return (
+            max(self.plan.deadline, p.run_since + _FIRST_READINGS_SECONDS) if is_open else self.plan.deadline
+        )
 
     def details_due(self) -> float | None:
         """Return when the details for the condition must be read; None while they cannot matter."""

@@ -126,10 +126,11 @@ class PipelineWait(WaitMemory):
         p.follow(now)
         if p.job is None or (p.job.id, p.job.run_id) != (job.id, job.run_id):
             return self._pending(now)
+        ends_at = self._rules.ends_at()
         p.details_at = min(sent_at, now)
         p.details_seconds = now - p.details_at
         if isinstance(read, ArroyoError):
-            return self._unreadable(read, now)
+            return self._unreadable(read, now, ends_at)
         p.details_error = p.unreadable_since = None
         if (condition := self.plan.condition) is not None:
             before = p.finding
@@ -240,16 +241,20 @@ class PipelineWait(WaitMemory):
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
         return self._rules.next_due()
 
+    def ends_at(self) -> float:
+        """Return when the wait times out: at its deadline, or once the first readings have been made."""
+        return self._rules.ends_at()
+
     def details_due(self) -> float | None:
         """Return when :attr:`.WaitPlan.detail` of the job must be read; None if it is not needed."""
         return None if self._over is not None else self._rules.details_due()
 
     # -- internals ---------------------------------------------------------------------------------------------
 
-    def _unreadable(self, error: ArroyoError, now: float) -> WaitResult:
+    def _unreadable(self, error: ArroyoError, now: float, ends_at: float) -> WaitResult:
         """Process that the details of the job could not be read, although its state could."""
         p = self._p
-        if p.details_error is None and now >= self.plan.deadline - _LAST_MOMENT_SECONDS:
+        if p.details_error is None and now >= ends_at - _LAST_MOMENT_SECONDS:
             return self._pending(now)  # the deadline itself cut it short
         # If the job does not exist, the next poll tells.
         is_final = error.disposition is Disposition.PERMANENT and not isinstance(error, ArroyoNotFoundError)
@@ -268,7 +273,7 @@ class PipelineWait(WaitMemory):
 
     def _limit_reached(self, now: float) -> Outcome | None:
         p = self._p
-        if now >= self.plan.deadline:
+        if now >= self._rules.ends_at():
             return self._timed_out(self.plan.deadline_argument)
         if p.outage_since is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
             return Outcome.UNREACHABLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding, Reading
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS, UnknownNameError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.proof import WRITTEN
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
@@ -80,7 +81,7 @@ def read(
     try:
         if plan.metric is None:
             request = endpoints.list_checkpoints(plan.pipeline.pipeline_id, job.id)
-            return _fetch(client, replace(request, read=_without_spans))
+            return _fetch(client, replace(request, read=_read_checkpoints))
 
         def fetch() -> Reading:
             return _fetch(client, endpoints.list_metrics(plan.pipeline.pipeline_id, job.id))
@@ -102,9 +103,17 @@ def _fetch(client: ArroyoClient, request: Request[Any]) -> Reading:
     return Reading(response.value, None if date is None else date.timestamp())
 
 
-def _without_spans(response: HttpResponse) -> tuple[Checkpoint, ...]:
-    """Return checkpoints without their timings, which are most of the data, and which no wait needs."""
-    return tuple(Checkpoint.from_api({**item, "events": ()}) for item in iter_items(response.body))
+def _read_checkpoints(response: HttpResponse) -> tuple[Checkpoint, ...]:
+    """Return checkpoints without the phases that no wait needs, which are most of the data."""
+    return tuple(Checkpoint.from_api({**item, "events": _needed(item)}) for item in iter_items(response.body))
+
+
+def _needed(item: Mapping[str, Any]) -> list[Any]:
+    """Return the phases that tell whether an unfinished checkpoint was written."""
+    phases = item.get("events")
+    if item.get("finish_time") or not isinstance(phases, list):
+        return []
+    return [one for one in phases if isinstance(one, Mapping) and one.get("event") == WRITTEN]
 
 
 def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> WaitResult | None:
@@ -118,7 +127,7 @@ def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) ->
     if job is None or due is None or due > sent_at:
         return None
     found = read(client, wait.plan, wait.finding, job)
-    is_cut_short = isinstance(found, ArroyoError) and clock() >= wait.plan.deadline
+    is_cut_short = isinstance(found, ArroyoError) and clock() >= wait.ends_at()
     if is_cut_short and wait.finding.seen is not None:
         return None  # the end of the wait interrupted it, so it says nothing about the job
     return wait.observe_details(job, found, clock(), sent_at=sent_at)

@@ -100,7 +100,7 @@ class Polls:
         try:
             result = poll()
             now = clock()
-            self.failures, self.limit = 0, wait.plan.deadline
+            self.failures, self.limit = 0, wait.ends_at()
             self.next_at = max(began + self._interval_seconds, now + self._rest * (now - began))
         except ArroyoError as err:
             self.failures += 1

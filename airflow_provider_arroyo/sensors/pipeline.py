@@ -71,7 +71,8 @@ class ArroyoPipelineSensor(ArroyoSensor):
         if other tasks are mapped over the result, since these would be lost.
     :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` frees it between polls.
     :param timeout: Airflow's own: how long the wait may take in total, default 7 days, a timedelta or seconds. After
-        that the sensor fails without a retry.
+        that the sensor fails without a retry. With ``mode="reschedule"``, the last poke may come after that time, and
+        still counts.
     :param soft_fail: Airflow's own: skip the task instead of failing it; here in every mode, for every error about
         Arroyo or its pipelines.
     :param never_fail: Airflow's own: like ``soft_fail``, but for every error.

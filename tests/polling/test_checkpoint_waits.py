@@ -85,6 +85,26 @@ async def test_a_hanging_list_delays_no_other_wait_and_no_deadline() -> None:
     assert max(task.result().waited_seconds for task in waits.tasks) < 120
 
 
+def test_a_checkpoint_that_the_run_before_wrote_and_this_one_commits_proves_nothing() -> None:
+    time = ManualTime()
+    server = FakeArroyo(monotonic=time, spend=time.sleep)
+    server.set("pl_0", "Running", run_id=2)
+    phases = [{"event": "Checkpointing", "start_time": 1}, {"event": "WritingMetadata", "start_time": 2}]
+    lists = iter(
+        [
+            listed(item(), item(epoch=8, finish_time=None, events=phases)),
+            listed(item(), item(epoch=8, events=phases)),
+            listed(item(epoch=8), item(epoch=9)),
+        ]
+    )
+    server.fault = lambda kind, of: next(lists) if kind == CHECKPOINTS else None
+    wait = PipelineWait(a_plan("pl_0", at=EPOCH, until_checkpoint=True), now=EPOCH)
+    clock = VirtualClock(monotonic=time)
+    options: dict[str, Any] = {"clock": clock, "interval_seconds": INTERVAL, "sleep": time.sleep}
+    assert poll_until(server.client(), wait, log=a_logger(), **options).outcome is Outcome.REACHED
+    assert next(lists, None) is None, "the wait ended with checkpoint 8"
+
+
 # -- invalid responses --------------------------------------------------------------------------------------------
 
 

@@ -116,6 +116,8 @@ def failed_later(arrange: Arrange) -> Make:
 WITH_MEMORY = (SYNC, DEFERRED, DEFERRED_LATE, FROM_TRIGGER)
 SCENARIOS = {
     "there already": Scenario(running(min_epoch=1), "Running"),
+    # As in the last poke of a rescheduled sensor, which comes after the timeout.
+    "there already, after the timeout": Scenario(running(min_epoch=1, timeout=0), "Running"),
     "recent": Scenario(running(max_age=60), "Running"),
     "all data up to now": Scenario(begun_from_now, "Running", modes=SENSOR_MODES),
     "two new ones": Scenario(running(new_checkpoints=2), "Running", modes=WITH_MEMORY),
@@ -133,6 +135,9 @@ SCENARIOS = {
         "It finished its last checkpoint, ",
         "Check its sources and sinks",
         error=AirflowSensorTimeout,
+    ),
+    "none, after the timeout": fails(
+        running(min_epoch=1000, timeout=0), "It finished its last checkpoint, ", error=AirflowSensorTimeout
     ),
     "stopped without one": fails(
         stopped(StopMode.IMMEDIATE, min_epoch=9),

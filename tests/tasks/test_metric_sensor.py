@@ -135,6 +135,14 @@ SCENARIOS = {
         "for 1 min 40 s within",
         "above 5/s for ",
     ),
+    # As in the last poke of a rescheduled sensor, which comes after the timeout.
+    "above, after the timeout": _reaches(lambda a: sense(running(a), timeout=0)),
+    "not beyond, after the timeout": _timeout(
+        lambda a: sense(running(a), above=50, timeout=0), "It last showed messages_sent "
+    ),
+    "unreadable after the timeout": _timeout(
+        lambda a: _unreadable(a, 30, None, timeout=0), "may be healthy, but its metrics cannot be read: "
+    ),
     "stopped": _timeout(lambda a: _stopped(a, timeout=3), "Stopped", "No resume was requested"),
     "Failed": _fails(
         lambda a: sense(a.pipeline("Failed", query=BROKEN)),
