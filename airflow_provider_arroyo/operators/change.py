@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -93,9 +94,9 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         action, note = changed.action, note_of(changed)
         noted = notes.read(note) if action is Action.UNCHANGED else None
         if noted is not None:
-            # Whether the run that follows from it has begun is told by the run before it alone.
+            # Only the run before it tells whether the new run has begun: this try's, if it had to restart it.
             self.log.info("An earlier try of this task requested the change: %s", pipeline.short)
-            action, note = Action.UPDATED, noted
+            action, note = Action.UPDATED, replace(noted, before=note.before or noted.before)
         elif action is Action.UNCHANGED and changed.before is not None:
             action = Action.UPDATED  # requested earlier, and not in effect yet
         self._log_begin(f"Pipeline {action.value}", pipeline)

@@ -18,6 +18,7 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoRestartPipelineOperator,
     ArroyoUpdatePipelineOperator,
 )
+from airflow_provider_arroyo.pipelines import change, restarting
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, ONE_ENDS
 
@@ -388,3 +389,24 @@ def test_a_retried_update_waits_for_the_run_that_its_first_try_requested(mode: s
     assert result["changes"] == [{"argument": "parallelism", "difference": "parallelism: 1 → 2"}]
     again = succeeded(run_task(update(pipeline_id), mode, FakeTaskInstance(try_number=3, state_store=store)))
     assert (again["action"], again["changes"]) == ("unchanged", [])
+
+
+def test_a_retried_update_that_must_restart_waits_for_that_restart(
+    arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arroyo has dropped the parallelism that the first try requested, and picks the restart up late."""
+    for module in (change, restarting):
+        monkeypatch.setattr(module, "PICKED_UP_SECONDS", 0.2)
+    pipeline_id, store = arrange.pipeline("Running"), StateStore()
+    arrange.sandbox.faults.controller_away(4)
+    run_task(update(pipeline_id, timeout=0.5), SYNC, FakeTaskInstance(state_store=store))
+    arrange.sandbox.advance(20)
+    dropped = arrange.sandbox.engine.store.job_of(pipeline_id)
+    assert dropped is not None
+    assert dropped.run_id == 2
+    dropped.tasks = 1
+    arrange.sandbox.engine.touch(dropped)
+    arrange.sandbox.faults.controller_away(12)
+    result = succeeded(run_task(update(pipeline_id), SYNC, FakeTaskInstance(try_number=2, state_store=store)))
+    assert (result["action"], result["run_id"]) == ("updated", 3)
+    assert result["changes"] == [{"argument": "parallelism", "difference": "parallelism: 1 → 2"}]
