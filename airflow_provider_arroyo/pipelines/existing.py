@@ -87,7 +87,7 @@ class Existing:
             return Action.RESUMED, None
         job = self.wait_while_going_down(pipeline_id, job)
         if patch:
-            job = self._wait_between_runs(pipeline_id, job)
+            job = self.wait_while_going_down(pipeline_id, self._wait_between_runs(pipeline_id, job))
         if job is None or job.state == JobState.FINISHED:
             return Action.ADOPTED, None
         if job.state == JobState.FAILED:

@@ -300,3 +300,33 @@ def test_one_that_stays_between_two_runs_gets_it_all_the_same(
     assert adopted == (Action.UPDATED, None)
     assert waited - 2 < bench.now() - began < waited + 5
     assert bench.client.get_pipeline(orders).graph.parallelism == 2
+
+
+@pytest.mark.parametrize(
+    "states", [["Failing", "Failed"], ["CheckpointStopping", "Stopped"], ["Stopping", "Stopped"]]
+)
+def test_one_that_goes_down_between_two_runs_is_brought_back_with_it(states: list[str]) -> None:
+    """As if it had gone down before."""
+    now, sent, left = 1000.0, list[str](), list(states)
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += max(seconds, 20.0)
+
+    def answer(target: str) -> Reply:
+        if not target.endswith("/jobs"):
+            sent.append(target)
+            return reply(PIPELINE)
+        state = left.pop(0) if len(left) > 1 else left[0]
+        desired = state.startswith("Fail")
+        return reply({"data": [{"id": "job_1", "state": state, "run_id": 1, "running_desired": desired}]})
+
+    with (
+        Server(answer=answer) as server,
+        ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
+    ):
+        job = Job(id="job_1", state="Recovering", run_id=1, running_desired=True)
+        action, before = Existing(client).adopt("pl_1", job, patch={"parallelism": 2})
+    assert action is (Action.RESTARTED if "Failed" in states else Action.RESUMED)
+    assert before is not None
+    assert before.state == states[-1]
