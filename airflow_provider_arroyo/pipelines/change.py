@@ -253,7 +253,7 @@ class Change:
             way_out = "restart it with force=True, which does without its final checkpoint"
         raise ArroyoError(
             f"{self._pipeline.label} neither ran nor ended within {duration(self._client.clock() - began)}; it is "
-            f"{latest.state} ({run_number(latest.run_id)}). Nothing was changed, "
+            f"{latest.state} ({run_number(latest.run_id)}). The change was not requested, "
             "since Arroyo can change it only when it is running or has ended. Allow more time (timeout), check "
             f"Arroyo's controller and workers, or {way_out}."
         )

@@ -240,6 +240,9 @@ class DeploySteps:
         if plan.changes:
             self._notes.write(self._note(pipeline.pipeline_id, plan, job if is_new_run else None))
         _, before = existing.adopt(pipeline.pipeline_id, job, patch=plan.comparison.patch)
+        if plan.changes and not is_new_run and before is not None and before.state == JobState.RUNNING:
+            # It was between two runs until the request.
+            self._notes.write(self._note(pipeline.pipeline_id, plan, before))
         self._log.info("Requested (%s): %s, id %s", progress.action, pipeline.short, pipeline.pipeline_id)
         baseline = Baseline.of(before, requested_at=began) if before else None
         return progress.done(before=baseline)

@@ -143,18 +143,27 @@ def _kill(_: Any) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
-def test_a_retry_waits_for_the_run_that_the_first_try_requested(version: str) -> None:
+@pytest.mark.parametrize("run_id", [1, 2], ids=["running", "recovering"])
+def test_a_retry_waits_for_the_run_that_the_first_try_requested(run_id: int, version: str) -> None:
     """While Arroyo's controller is down, a pipeline has its new settings, but the old run continues without them."""
-    with open_deploy_bench(version) as bench:
+    with open_deploy_bench(version, allowed_restarts=5) as bench:
         old, notes, wanted = bench.deployed(), Store(), replace(SPEC, parallelism=2)
-        bench.sandbox.faults.controller_away(20)
+        if run_id == 2:
+            bench.sandbox.faults.kill_worker(old.id)
+            while bench.job(old.id).state == "Running":
+                bench.sandbox.advance(0.05)
+        client = bench.new_client(
+            before=lambda request: (
+                bench.sandbox.faults.controller_away(20) if request.method == "PATCH" else None
+            )
+        )
         with pytest.raises(KilledError):
-            bench.deploy(wanted, notes=notes, at_wait=_kill)
-        assert bench.job(old.id).run_id == 1
-        done = bench.deploy(wanted, notes=notes, try_number=2)
+            bench.deploy(wanted, notes=notes, client=client, at_wait=_kill, until_checkpoint=False)
+        assert bench.job(old.id).run_id == run_id
+        done = bench.deploy(wanted, notes=notes, try_number=2, until_checkpoint=False)
         assert (done.progress.action, done.progress.changes[0]["argument"]) == ("updated", "parallelism")
         assert done.job is not None
-        assert (done.job.run_id, done.job.state) == (2, "Running")
+        assert (done.job.run_id, done.job.state) == (run_id + 1, "Running")
         # After a success, nothing is left to wait for.
         assert bench.deploy(wanted, notes=notes, try_number=3).progress.action == "unchanged"
 

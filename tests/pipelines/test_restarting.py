@@ -205,7 +205,8 @@ def test_a_checkpoint_that_never_finishes_is_left_to_the_user(bench: Bench) -> N
     bench.change(stuck, 2)
     changing(bench).restart()
     assert bench.sandbox.state(stuck) == JobState.RESTARTING
-    with pytest.raises(ArroyoError, match=r"it is Restarting .* or restart it with force=True"):
+    asks = r"it is Restarting .* The change was not requested, .* or restart it with force=True"
+    with pytest.raises(ArroyoError, match=asks):
         changing(bench).restart()
     assert FORCED not in bench.lines.text()
     changing(bench).restart(force=True)
