@@ -202,7 +202,6 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         Arroyo stays unreachable.
     """
 
-    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
     ui_color = "#ffeccc"
     _step = "Restarting a pipeline"
 
@@ -283,13 +282,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         time, or Arroyo accepts a change and does not make it.
     """
 
-    template_fields: Sequence[str] = (
-        "pipeline_id",
-        "pipeline_name",
-        "parallelism",
-        "env_vars",
-        "arroyo_conn_id",
-    )
+    template_fields: Sequence[str] = (*ArroyoExistingOperator.template_fields, "parallelism", "env_vars")
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "json"}
     ui_color = "#ffeccc"
     _step = "Updating a pipeline"

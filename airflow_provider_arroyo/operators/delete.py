@@ -48,7 +48,7 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
         again meanwhile, or does not exist.
     """
 
-    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    template_fields: Sequence[str] = (*ArroyoStoppingOperator.template_fields, "mode")
     ui_color = "#f6d0d0"
 
     def __init__(

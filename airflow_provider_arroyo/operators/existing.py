@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,6 +36,7 @@ _LEAST_SECONDS = 10.0
 class ArroyoExistingOperator(ArroyoWaitingOperator):
     """The base class of the operators that act on an existing pipeline."""
 
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
     _requests = "change"
     """What the task requests; it continues if the task is killed."""
 

@@ -67,7 +67,7 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
         provable checkpoint although one is required, or does not exist.
     """
 
-    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    template_fields: Sequence[str] = (*ArroyoStoppingOperator.template_fields, "mode")
     ui_color = "#ffe3d8"
 
     def __init__(
