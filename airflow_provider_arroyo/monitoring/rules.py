@@ -24,8 +24,8 @@ _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 """States that last until something is requested; ``Failing`` only ends in ``Failed``."""
 
 _FIRST_READINGS_SECONDS = 5.0
-"""How long the first readings for a condition may take, in seconds, even if the wait has timed out: for a metric, the
-second one shows whether it is still measured.
+"""How long the first readings of a run's details may take, in seconds, even if the wait has timed out: for a metric,
+the second one shows whether it is still measured.
 """
 
 _CUT_SHORT_SECONDS = 2.0
@@ -210,8 +210,20 @@ class WaitRules:
     # -- when something is due ---------------------------------------------------------------------------------
 
     def ends_at(self) -> float:
-        """Return when the wait times out."""
-        return self.plan.deadline
+        """Return when the wait times out. Even one that begins after its deadline, such as that of a last poke, reads
+        the details that decide it.
+        """
+        is_open = self._is_reading()
+        return (
+            max(self.plan.deadline, self.progress.run_since + _FIRST_READINGS_SECONDS)
+            if is_open
+            else self.plan.deadline
+        )
+
+    def _is_reading(self) -> bool:
+        """Return whether the first readings may end the wait, and have not been made yet."""
+        due = self.details_due() if self.progress.details_at is None else None
+        return due is not None and due <= self.progress.now
 
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
@@ -290,15 +302,9 @@ class ConditionRules(WaitRules):
         is_open = p.details_at is None or p.details_error is not None
         return is_open or p.finding.is_unsettled or self._has_ended(p.job)
 
-    def ends_at(self) -> float:
-        """Return when the wait times out. Even one that begins after its deadline, such as that of a last poke, can
-        tell whether the condition is true.
-        """
-        p = self.progress
-        is_open = self.is_unsettled() and p.details_error is None and self.details_due() is not None
-        return (
-            max(self.plan.deadline, p.run_since + _FIRST_READINGS_SECONDS) if is_open else self.plan.deadline
-        )
+    def _is_reading(self) -> bool:
+        """Return whether the first readings may end the wait, and have not been made yet."""
+        return self.is_unsettled() and self.progress.details_error is None and self.details_due() is not None
 
     def details_due(self) -> float | None:
         """Return when the details for the condition must be read; None while they cannot matter."""

@@ -126,7 +126,7 @@ class Polls:
         """Return how many seconds are left until one of these times, or until the wait needs a tick; at least 0."""
         now, due = self.clock(), self.wait.next_due()
         # What is still due after a tick needs a poll.
-        times = (due if due > now else self.wait.plan.deadline, *ends)
+        times = (due if due > now else self.wait.ends_at(), *ends)
         return max(0.0, min(end - now for end in times if end is not None))
 
 

@@ -133,7 +133,7 @@ class SharedPoller:
                 if due <= now:
                     # Only a poll can settle it, and may be slow; the deadline must not wait for it.
                     target.wants_next = True
-                    due = min(plan.deadline, now + SLOW_SECONDS)
+                    due = min(wait.ends_at(), now + SLOW_SECONDS)
                 reads_at = wait.details_due()
                 if reads_at is not None and reads_at > now:
                     due = min(due, reads_at)

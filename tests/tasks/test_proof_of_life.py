@@ -53,6 +53,12 @@ def restarted(arrange: Arrange) -> Make:
     return sense(pipeline_id, until_checkpoint=True, stable_for=0.1)
 
 
+def with_checkpoint(arrange: Arrange) -> Make:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.advance(30)
+    return sense(pipeline_id, until_checkpoint=True, timeout=0)
+
+
 GIVES_UP = "Pipeline 'orders' (", "keeps failing and starting again: ", "kafka consumer", "It "
 
 SUBMIT = {
@@ -81,6 +87,8 @@ SUBMIT = {
 }
 SENSOR = {
     "a checkpoint": Scenario(lambda a: sense(a.pipeline(), until_checkpoint=True), "Running"),
+    # As in the last poke of a rescheduled sensor, which comes after the timeout.
+    "a checkpoint, after the timeout": Scenario(with_checkpoint, "Running"),
     "a checkpoint of a later run": Scenario(restarted, "Running"),
     "a broker is away": fails(
         broken_before(until_checkpoint=True, stable_for=3, max_restarts=1),
