@@ -18,7 +18,7 @@ from airflow_provider_arroyo.pipelines.stopping import for_checkpoints
 PICKED_UP_SECONDS = 5.0
 """How long the controller may take to begin what was requested, in seconds; it polls every half second."""
 
-_STUCK_SECONDS = 3.0
+_STUCK_SECONDS = 10.0
 """How long ``Restarting`` may last without a checkpoint in progress, in seconds: tasks end soon after the last."""
 
 
