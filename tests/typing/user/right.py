@@ -39,7 +39,9 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 
 
 class TeamLink(BaseOperatorLink):
-    name = "Team"
+    @property
+    def name(self) -> str:
+        return "Team"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         return "https://teams.example.com"
