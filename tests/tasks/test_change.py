@@ -182,7 +182,7 @@ def test_transitions_are_left_alone(state: str, make: Any, sandbox: ArroyoSandbo
     sandbox.requests.clear()
     ended = run_task(make(pipeline_id, timeout=1.5), SYNC)
     assert type(ended.error) is ArroyoTaskError
-    assert f"it is {state} (run 1). Nothing was changed" in str(ended.error)
+    assert f"it is {state} (run 1). The change was not requested" in str(ended.error)
     assert changes(sandbox) == []
     assert ended.texts("INFO") == [f"{state}, waiting until it runs or has ended: orders"]
 
