@@ -21,7 +21,7 @@ from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, Arro
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings
 from airflow_provider_arroyo.pipelines.existing import RESTART_SECONDS, Action, Existing, is_going_down
-from airflow_provider_arroyo.pipelines.restarting import PICKED_UP_SECONDS, StuckRestart
+from airflow_provider_arroyo.pipelines.restarting import PICKED_UP_SECONDS
 from airflow_provider_arroyo.text import duration, run_number, shorten
 
 _REQUEST_SECONDS = 1.0
@@ -236,16 +236,12 @@ class Change:
         return job
 
     def _settle(self, job: Job) -> Job | None:
-        began, stuck = self._client.clock(), StuckRestart(self._client, self._pipeline.id)
+        began = self._client.clock()
         self._client.log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
-
-        def is_changing(latest: Job) -> bool:
-            stuck.poll(latest)
-            return _is_changing(latest)
 
         # Leave time for what follows.
         left = self._deadline - _REQUEST_SECONDS - began
-        latest = self._existing.poll_while(self._pipeline.id, is_changing, left)
+        latest = self._existing.poll_restart_while(self._pipeline.id, _is_changing, left)
         if latest is None or not _is_changing(latest):
             return latest
         way_out = "stop the pipeline first, with mode='force' if nothing else helps"

@@ -148,17 +148,26 @@ class Existing:
         """
         if job is None or job.state in _SETTLED:
             return job
-        stuck = StuckRestart(self._client, pipeline_id)
-
-        def is_between_runs(latest: Job) -> bool:
-            stuck.poll(latest)
-            return latest.state not in _SETTLED
-
         seconds, deadline = _BETWEEN_RUNS_SECONDS, self._client.limits.deadline
         if deadline is not None:
             # The change and the next run need time, too.
             seconds = max(0.0, min(seconds, (deadline - self._client.clock()) / 2))
-        return self.poll_while(pipeline_id, is_between_runs, seconds)
+        return self.poll_restart_while(pipeline_id, lambda latest: latest.state not in _SETTLED, seconds)
+
+    def poll_restart_while(
+        self, pipeline_id: str, condition: Callable[[Job], bool], seconds: float
+    ) -> Job | None:
+        """Do the same as :meth:`poll_while`, and force a restart in which Arroyo is stuck.
+
+        :param pipeline_id, condition, seconds: see there.
+        """
+        stuck = StuckRestart(self._client, pipeline_id)
+
+        def is_met(job: Job) -> bool:
+            stuck.poll(job)
+            return condition(job)
+
+        return self.poll_while(pipeline_id, is_met, seconds)
 
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.

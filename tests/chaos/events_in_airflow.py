@@ -163,7 +163,10 @@ class Deaths:
 def _disturb(
     airflow: Cluster, sandbox: ArroyoSandbox, figures: Figures, say: Callable[[str], object]
 ) -> None:
-    """Kill and freeze one triggerer, then both."""
+    """Kill and freeze one triggerer, then both.
+
+    Each sleep is how long a fault lasts or how far apart two are, not a wait for a condition.
+    """
 
     def note(what: str) -> None:
         figures.events[what] += 1
