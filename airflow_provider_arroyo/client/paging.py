@@ -43,15 +43,19 @@ def iter_pages(
     params, grows = first.params, True
     for _ in range(_MAX_PAGES):
         page = send(replace(first, params=params)).value
-        new = [item for item in page.data if item.id not in seen]
-        seen.update(item.id for item in new)
-        yield from new
+        is_new = False
+        for item in page.data:
+            # A page may repeat an item, too. Taken for two, the second would be deleted as a duplicate.
+            if item.id not in seen:
+                seen.add(item.id)
+                is_new = True
+                yield item
         if not page.has_more and (page.data or not seen):
             return
         limit = int(params["limit"])
         if grows and limit < _MAX_LIMIT:
-            params = {**params, "limit": str(limit * _GROWTH if new else _MAX_LIMIT)}
-        elif page.data and (new or grows):
+            params = {**params, "limit": str(limit * _GROWTH if is_new else _MAX_LIMIT)}
+        elif page.data and (is_new or grows):
             params, grows = {**params, "starting_after": page.data[-1].id}, False
         else:
             raise _incomplete(first, "a further page was announced, but it had nothing new")

@@ -156,6 +156,16 @@ def test_pages_over_http(client: ArroyoClient, server: Server) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", [None, "orders"])
+@pytest.mark.parametrize("ids", ["aab", "abab", "aabb"])
+def test_a_page_that_repeats_a_pipeline(
+    ids: str, name: str | None, client: ArroyoClient, server: Server
+) -> None:
+    """A gateway that merges responses does so. Taken for two pipelines, one would be deleted as a duplicate."""
+    server.play(pipelines(*ids, more=True), pipelines(*ids, "c", "c", more=False))
+    assert [pipeline.id for pipeline in client.iter_pipelines(name=name)] == ["a", "b", "c"]
+
+
 def test_pages_are_requested_when_they_are_needed(client: ArroyoClient, server: Server) -> None:
     server.play(pipelines("a", "b", more=True))
     assert next(client.iter_pipelines()).id == "a"
