@@ -45,7 +45,10 @@ nitpick_ignore_regex = [
         "bool|dict|float|int|list|optional|str|tuple)",
     ),
     # What the package keeps to itself: its docstrings name it for those who read the source.
-    (r"py:.*", r"airflow_provider_arroyo\.(client|monitoring|on_kill|pipelines|polling|sandbox|sql)\..*"),
+    (
+        r"py:.*",
+        r"airflow_provider_arroyo\.(client|evidence|monitoring|on_kill|pipelines|polling|sandbox|sql)\..*",
+    ),
     (
         r"py:.*",
         r"(.*\.)?(Clock|Faults|Hold|Limits|Namespace|NotJudged|Outcome|PipelineWait|Request|RequestLog|SETTINGS|Store|T|"

@@ -330,8 +330,8 @@ class ArroyoHook(BaseHook):
         :raises ValueError: if an argument is out of range; names the argument.
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
+        from airflow_provider_arroyo.evidence import gather
         from airflow_provider_arroyo.monitoring.diagnosis import diagnose
-        from airflow_provider_arroyo.polling.evidence import gather
 
         observed = check_duration(observe_seconds, "observe_seconds").total_seconds()
         return diagnose(gather(self.client, pipeline_id, observe_seconds=observed))

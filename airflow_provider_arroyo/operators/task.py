@@ -326,13 +326,13 @@ class ArroyoTask(ConnectedTask):
         """
         if result.job is None or result.outcome not in _EXAMINED or result.is_outage:
             return (), None
+        from airflow_provider_arroyo.evidence import gather_for_error
         from airflow_provider_arroyo.monitoring.diagnosis import diagnose
-        from airflow_provider_arroyo.polling.evidence import gather_for_error
 
         try:
-            evidence, missing = gather_for_error(self._shared_client(), pipeline, result.job)
-            if missing is not None:
-                self.log.warning("Not everything about the pipeline can be read: %s", missing)
+            evidence = gather_for_error(self._shared_client(), pipeline, result.job)
+            for reason in list(evidence.unread.values())[:1]:
+                self.log.warning("Not everything about the pipeline can be read: %s", reason)
             return evidence.errors, diagnose(evidence)
         except (Exception, AirflowTaskTimeout) as err:  # noqa: BLE001  # nothing must stand in the way of the error
             self.log.warning("The pipeline cannot be diagnosed: %r", err)

@@ -18,7 +18,7 @@ ROOT = Path(airflow_provider_arroyo.__file__).parent
 ROWS = (
     {"decorators", "__main__"},
     {"operators", "sensors", "triggers", "plugin"},
-    {"on_kill", "hooks", "polling", "links", "assets", "openlineage"},
+    {"on_kill", "hooks", "evidence", "polling", "links", "assets", "openlineage"},
     {"monitoring", "pipelines"},
     {"client"},
     {"exceptions", "text", "get_provider_info", "sql"},
@@ -30,8 +30,7 @@ SIDEWAYS = {
     "pipelines": {"monitoring"},
     "sensors": {"operators", "triggers"},
     "exceptions": {"text"},
-    # A diagnosis polls.
-    "hooks": {"polling"},
+    "hooks": {"evidence"},
 }
 # Imported upwards for type checkers alone, never when the program runs.
 TYPES_ONLY = {("exceptions", f"{PACKAGE}.client.details")}
@@ -39,7 +38,7 @@ TYPES_ONLY = {("exceptions", f"{PACKAGE}.client.details")}
 # mistake of the client.
 SANDBOX_MAY = (f"{PACKAGE}.client.models.", f"{PACKAGE}.sql.")
 
-WITHOUT_AIRFLOW = {"client", "pipelines", "monitoring", "polling", "sandbox", *ROWS[-1]}
+WITHOUT_AIRFLOW = {"client", "pipelines", "monitoring", "evidence", "polling", "sandbox", *ROWS[-1]}
 AIRFLOW_IN_FUNCTIONS = {"on_kill"}
 # The client's HTTP library. Nothing else in the package sends requests, and the client uses no other.
 HTTP_LIBRARIES = {"requests", "urllib3"}

@@ -34,7 +34,7 @@ ROOMS = {
     *("client", "sql", "pipelines", "monitoring", "polling"),
     *("hooks", "operators", "sensors", "triggers", "sandbox"),
 }
-MODULES = {"__init__", "get_provider_info", "exceptions", "text", "links", "on_kill"}
+MODULES = {"__init__", "get_provider_info", "exceptions", "text", "links", "on_kill", "evidence"}
 OPTIONAL = {"assets", "decorators", "openlineage", "__main__", "plugin"}
 
 

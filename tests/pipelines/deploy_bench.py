@@ -12,6 +12,7 @@ from typing import Any
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.evidence import gather_for_error
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -22,7 +23,6 @@ from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Done, Waiting
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.polling.evidence import gather_for_error
 from airflow_provider_arroyo.polling.poll import poll_until
 from tests.pipelines.bench import Bench
 from tests.support import ENDLESS
@@ -136,7 +136,7 @@ class DeployBench(Bench):
     ) -> tuple[tuple[JobError, ...], Diagnosis | None]:
         if result.job is None:
             return (), None
-        evidence, _ = gather_for_error(client, pipeline, result.job, monotonic=self.now)
+        evidence = gather_for_error(client, pipeline, result.job)
         return evidence.errors, diagnose(evidence)
 
     def _wait(self, plan: WaitPlan, client: ArroyoClient) -> WaitResult:

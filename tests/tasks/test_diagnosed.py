@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_arroyo import evidence
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import ArroyoDeployPipelineOperator
-from airflow_provider_arroyo.polling import evidence
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
 from .conftest import BROKEN, Arrange

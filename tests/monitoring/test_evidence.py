@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo import evidence as evidence_module
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Metric, MetricGroup, OperatorMetrics, SubtaskMetrics
 from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.evidence import gather, gather_for_error
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoNotFoundError,
     ArroyoUnreachableError,
 )
-from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind, diagnose
+from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Evidence, Kind, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.polling.evidence import gather, gather_for_error
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from airflow_provider_arroyo.sandbox.fault_types import KINDS
 from tests import canaries
@@ -43,21 +44,22 @@ class Pipeline:
         return self
 
     def diagnosed(self, *, observe_seconds: float = 0.0) -> Diagnosis:
-        elapsed = 0.0
+        return diagnose(gather(self.client, self.id, observe_seconds=observe_seconds))
+
+
+class AdvancingClient(ArroyoClient):
+    """A client whose pauses take no time: they advance the sandbox and its own clock."""
+
+    def __init__(self, sandbox: ArroyoSandbox, **settings: Any) -> None:
+        slept = 0.0
 
         def sleep(seconds: float) -> None:
-            nonlocal elapsed
-            elapsed += seconds
-            self.sandbox.advance(seconds)
+            nonlocal slept
+            slept += seconds
+            sandbox.advance(seconds)
 
-        evidence = gather(
-            self.client,
-            self.id,
-            observe_seconds=observe_seconds,
-            sleep=sleep,
-            monotonic=lambda: elapsed,
-        )
-        return diagnose(evidence)
+        settings["base_url"] = sandbox.url
+        super().__init__(ClientSettings(**settings), sleep=sleep, clock=lambda: time.monotonic() + slept)
 
 
 @pytest.fixture(params=["0.15", "0.16"])
@@ -66,7 +68,7 @@ def pipeline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
         ArroyoSandbox(
             arroyo_version=request.param, clock=ManualClock(), seed=3, allowed_restarts=2
         ) as sandbox,
-        ArroyoClient(ClientSettings(base_url=sandbox.url)) as client,
+        AdvancingClient(sandbox) as client,
     ):
         yield Pipeline(sandbox, client)
 
@@ -186,7 +188,7 @@ def test_echoes_of_the_pipeline_are_shown_without_its_secrets(pipeline: Pipeline
     assert not canaries.leaked(text)
     job = pipeline.client.get_job(pipeline.id)
     assert job is not None
-    evidence, _ = gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id), job)
+    evidence = gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id), job)
     assert evidence.jobs[-1].failure is not None
     assert not canaries.leaked(f"{evidence.jobs[-1].failure.error}{evidence.errors}")
 
@@ -263,7 +265,7 @@ def short_timeouts(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     """A pipeline, and a client with short timeouts."""
     with (
         ArroyoSandbox(arroyo_version=request.param, clock=ManualClock(), seed=3) as sandbox,
-        ArroyoClient(ClientSettings(base_url=sandbox.url, read_timeout_seconds=0.5)) as client,
+        AdvancingClient(sandbox, read_timeout_seconds=0.5) as client,
     ):
         yield Pipeline(sandbox, client)
 
@@ -333,49 +335,51 @@ def test_unreadable_checkpoints_of_a_stopped_pipeline_do_not_count_as_missing(pi
 # -- for the error of a wait --------------------------------------------------------------------------------------
 
 
-def explained(pipeline: Pipeline, **more: Any) -> tuple[Any, Any]:
+def explained(
+    pipeline: Pipeline, inject: Callable[[Pipeline], object] = lambda one: None
+) -> tuple[Evidence, int]:
+    """Inject a fault, and return the evidence for an error and the number of requests."""
     job = pipeline.client.get_job(pipeline.id)
     assert job is not None
-    return gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id, name="orders"), job, **more)
+    inject(pipeline)
+    before = pipeline.sandbox.requests.total
+    ref = PipelineRef(pipeline_id=pipeline.id, name="orders")
+    evidence = gather_for_error(pipeline.client, ref, job)
+    return evidence, pipeline.sandbox.requests.total - before
 
 
 def test_gathering_for_an_error_is_one_round_of_requests(pipeline: Pipeline) -> None:
-    pipeline.submit()
-    before = pipeline.sandbox.requests.total
-    evidence, missing = explained(pipeline)
+    evidence, requests = explained(pipeline.submit())
     check(diagnose(evidence), Kind.HEALTHY)
-    assert (missing, pipeline.sandbox.requests.total - before) == (None, 5)
+    assert (dict(evidence.unread), requests) == ({}, 4)
 
 
 @pytest.mark.parametrize(
-    "inject",
+    "unread, inject",
     [
-        lambda faults: faults.status(500, path="*/checkpoints", times=None),
-        lambda faults: faults.reset(path="*/errors*", times=None),
-        lambda faults: faults.not_json(path="*/operator_metric_groups", times=None),
-        lambda faults: faults.status(404, error="Pipeline not found", path="*/pipelines/pl_*", times=None),
+        ("checkpoints", lambda one: one.sandbox.faults.status(500, path="*/checkpoints", times=None)),
+        ("errors", lambda one: one.sandbox.faults.reset(path="*/errors*", times=None)),
+        ("metrics", lambda one: one.sandbox.faults.not_json(path="*/operator_metric_groups", times=None)),
+        ("definition", lambda one: one.sandbox.faults.status(500, path=f"*/pipelines/{one.id}", times=None)),
     ],
 )
-def test_unreadable_parts_are_reported_as_missing(
-    inject: Callable[[Any], object], pipeline: Pipeline
+def test_unreadable_parts_are_named_after_one_try(
+    unread: str, inject: Callable[[Pipeline], object], pipeline: Pipeline
 ) -> None:
-    pipeline.submit()
-    job = pipeline.client.get_job(pipeline.id)
-    assert job is not None
-    inject(pipeline.sandbox.faults)
-    evidence, missing = gather_for_error(
-        pipeline.client, PipelineRef(pipeline_id=pipeline.id, name="orders"), job
-    )
-    assert missing is not None
+    evidence, requests = explained(pipeline.submit(), inject)
+    assert (list(evidence.unread), requests) == ([unread], 4)
     assert diagnose(evidence).kind is not Kind.NO_CHECKPOINT
 
 
-def test_a_hanging_server_delays_an_error_only_up_to_the_limit(pipeline: Pipeline) -> None:
-    pipeline.submit()
-    pipeline.sandbox.faults.hang(path="*/errors*", times=None)
+def test_a_hanging_server_delays_an_error_only_up_to_the_limit(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_module, "EXPLAIN_SECONDS", 0.5)
     began = time.monotonic()
-    evidence, missing = explained(pipeline, seconds=0.5)
+    evidence, _ = explained(
+        pipeline.submit(), lambda one: one.sandbox.faults.hang(path="*/errors*", times=None)
+    )
     # The margin is for a busy machine; the read timeout is 30 seconds.
     assert time.monotonic() - began < 20
-    assert missing is not None
+    assert set(evidence.unread) >= {"errors", "checkpoints"}
     assert evidence.errors == ()
