@@ -7,10 +7,10 @@ import logging
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from . import fault_types as types
 from . import preview
 from .api import Api
 from .control import Control
+from .fault_types import Fault
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
 from .messages import Output, Response, json_response, render
@@ -98,54 +98,54 @@ class App:
 
     # -- faults -------------------------------------------------------------------------------------------
 
-    def _before(self, connection: Connection, faults: Sequence[types.RequestFault]) -> Response | None:
+    def _before(self, connection: Connection, faults: Sequence[Fault]) -> Response | None:
         """Apply the faults that come before the call; return the response of one that replaces it."""
         for fault in faults:
-            match fault:
-                case types.Latency():
+            match fault.kind:
+                case "latency":
                     connection.pause(fault.seconds + self._engine.rng.random() * fault.jitter_seconds)
-                case types.EarlyHints():
+                case "early_hints":
                     connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
-                case types.Endless():
+                case "endless":
                     connection.begin(200, {"content-type": "application/json"})
                     while True:
                         connection.write(_ENDLESS_CHUNK)
                         connection.pause(_ENDLESS_SECONDS)
-                case types.NotJson():
+                case "not_json":
                     return Response(200, fault.body.encode(), fault.content_type)
-                case types.ReplacingFault(after_effect=False):
+                case "status" | "hang" | "hang_up" | "reset" if not fault.after_effect:
                     return _replacement(connection, fault)
         return None
 
 
-def _after(connection: Connection, faults: Sequence[types.RequestFault], response: Response) -> Response:
+def _after(connection: Connection, faults: Sequence[Fault], response: Response) -> Response:
     """Apply the faults that come after the call's effect; return the response to send."""
     for fault in faults:
-        match fault:
-            case types.CutShort():
+        match fault.kind:
+            case "cut_short":
                 body = response.body or b"{}"
                 head = {"content-type": str(response.content_type), "content-length": str(len(body))}
                 connection.begin(response.status, head)
                 connection.write(body[: len(body) // 2])
                 raise ConnectionGoneError
-            case types.ReplacingFault():
+            case "status" | "hang" | "hang_up" | "reset":
                 return _replacement(connection, fault)
     return response
 
 
-def _replacement(connection: Connection, fault: types.ReplacingFault) -> Response:
-    match fault:
-        case types.Status():
+def _replacement(connection: Connection, fault: Fault) -> Response:
+    match fault.kind:
+        case "status":
             retry = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
             body, kind = b"", None
             if fault.error is not None:
                 body, kind = render({"error": fault.error}), "application/json"
             return Response(fault.status, body, kind, {**_CORS, **retry})
-        case types.Hang():
+        case "hang":
             connection.begin(200, {"content-type": "application/json", "content-length": "1000000"})
             connection.write(b'{"data":[')
             connection.wait_until_gone()
-        case types.Reset():
+        case "reset":
             connection.reset()
     # Hangs up.
     raise ConnectionGoneError

@@ -8,7 +8,7 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import fault_types, runs
@@ -193,14 +193,9 @@ def _kinds() -> dict[str, dict[str, dict[str, Any]]]:
     """Return the fields of each kind of fault, with their defaults and choices."""
     return {
         kind: {
-            item.name: {
-                "default": item.default,
-                "choices": fault_types.choices(get_type_hints(fault)[item.name]),
-            }
-            for item in dataclasses.fields(fault)
-            if item.name != "id"
+            name: {"default": field.default, "choices": field.choices} for name, field in about.fields.items()
         }
-        for kind, fault in fault_types.KINDS.items()
+        for kind, about in fault_types.KINDS.items()
     }
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import asdict
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 
-from . import fault_types as types
 from .clock import micros
 from .engine import Engine
+from .fault_types import KINDS, Fault, parse
 from .http_server import HttpServer
-from .records import Job
+from .records import Job, Pipeline
 
 
 class Faults:
@@ -22,8 +22,8 @@ class Faults:
 
     ``status latency early_hints reset hang_up hang endless cut_short not_json`` hit requests to the API;
     ``fail flap kafka_away late_pickup never_starts show_state traffic kill_worker delete stop`` hit pipelines;
-    ``api_away controller_away server_restart clock_skew`` hit the server. :mod:`fault_types` says what each
-    takes. ``pipeline`` may be an id, a name, or a pattern of either; if there is no such pipeline yet, the
+    ``api_away controller_away server_restart clock_skew`` hit the server. :data:`fault_types.KINDS` says what
+    each takes. ``pipeline`` may be an id, a name, or a pattern of either; if there is no such pipeline yet, the
     fault waits for the next one that is created. ``path`` is a pattern too.
 
     .. code-block:: python
@@ -40,24 +40,21 @@ class Faults:
         self._ids = itertools.count(1)
         self._controller_away = 0
         """The fault that took the controller away last."""
-        self._pending: list[types.Fault] = []
-        self._first_runs: dict[str, list[types.PipelineFault]] = {}
-        """By job id, the faults to plan when the job first runs."""
-        self._planned: dict[int, tuple[types.PipelineFault, list[Job]]] = {}
-        """By fault id, the planned faults, and the jobs that each has not hit yet."""
+        self._pending: list[Fault] = []
+        """What hits requests, and what waits for pipelines that do not exist yet."""
+        self._aimed: dict[tuple[int, str], tuple[Fault, Job]] = {}
+        """What hits a job later, by the ids of both."""
         self._cancel_return: Callable[[], object] = lambda: None
         engine.on_change.append(self._changed)
 
     # -- injecting ----------------------------------------------------------------------------------------
 
     def __getattr__(self, kind: str) -> Callable[..., int]:
-        if kind not in types.KINDS:
-            raise AttributeError(
-                f"there is no fault of the kind {kind!r}; there are {', '.join(types.KINDS)}"
-            )
+        if kind not in KINDS:
+            raise AttributeError(f"there is no fault of the kind {kind!r}; there are {', '.join(KINDS)}")
 
         def inject(*values: Any, **fields: Any) -> int:
-            names = types.KINDS[kind].positional
+            names = KINDS[kind].positional
             if len(values) > len(names):
                 raise TypeError(f"{kind} takes {len(names)} arguments by position ({', '.join(names)})")
             return self.inject(kind, **dict(zip(names, values, strict=False)), **fields)
@@ -65,7 +62,7 @@ class Faults:
         return inject
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *types.KINDS]
+        return [*super().__dir__(), *KINDS]
 
     def inject(self, kind: str, /, **fields: Any) -> int:
         """Inject a fault by the name of its kind.
@@ -75,31 +72,30 @@ class Faults:
         :returns: its id.
         :raises ValueError: naming the field that is wrong, and the choices.
         """
-        return self.add(types.parse({"kind": kind, **fields}))
+        return self.add(parse({"kind": kind, **fields}))
 
-    def add(self, fault: types.Fault) -> int:
+    def add(self, fault: Fault) -> int:
         """Inject a fault; return its id."""
         engine = self._engine
         with self._lock:
             engine.advance()
             fault.id = next(self._ids)
-            match fault:
-                case types.RequestFault():
-                    self._pending.append(fault)
-                case types.PipelineFault():
-                    existing = [job for job in self._store.jobs() if fault.matches(job.pipeline)]
-                    for job in existing:
-                        self._plan(job, fault)
-                    if not existing:
-                        self._pending.append(fault)
-                case types.ControllerAway() | types.ServerRestart():
-                    engine.stop_controller()
-                    self._controller_away = fault.id
-                    if fault.seconds is not None:
-                        engine.later(fault.seconds, partial(self._controller_returns, fault.id))
-                case types.ClockSkew():
-                    engine.set_skew(micros(fault.seconds))
-        if isinstance(fault, types.ApiAway | types.ServerRestart):
+            existing: list[Job] = []
+            if KINDS[fault.kind].hits == "pipelines":
+                existing = [job for job in self._store.jobs() if _matches(fault, job.pipeline)]
+                for job in existing:
+                    self._aim(fault, job)
+                    self._hit_later(fault, job)
+            if KINDS[fault.kind].hits != "server" and not existing:
+                self._pending.append(fault)
+            if fault.kind in ("controller_away", "server_restart"):
+                engine.stop_controller()
+                self._controller_away = fault.id
+                if fault.seconds is not None:
+                    engine.later(fault.seconds, partial(self._controller_returns, fault.id))
+            elif fault.kind == "clock_skew":
+                engine.set_skew(micros(fault.seconds))
+        if fault.kind in ("api_away", "server_restart"):
             # Without the lock, since open requests wait for it.
             self._cancel_return()
             self._server.close()
@@ -131,32 +127,32 @@ class Faults:
         with self._lock:
             self._engine.advance()
             for job in self._store.jobs():
-                if types.PipelineFault(pipeline=pipeline).matches(job.pipeline):
+                if _matches(Fault(pipeline=pipeline), job.pipeline):
                     self._engine.release(job)
 
     def pending(self) -> list[dict[str, Any]]:
         """Return the faults that are not used up: on requests, on future pipelines, and those that hit later."""
         with self._lock:
             self._engine.advance()
-            names = {kind: name for name, kind in types.KINDS.items()}
-            waiting = [*self._pending, *(fault for fault, _ in self._planned.values())]
-            return [{"kind": names[type(fault)], **asdict(fault)} for fault in waiting]
+            found = {
+                fault.id: fault for fault in (*self._pending, *(fault for fault, _ in self._aimed.values()))
+            }
+            return [dict(vars(fault)) for fault in found.values()]
 
     def remove(self, fault_id: int) -> bool:
         """Remove a fault that is not used up; return whether there was one."""
+        is_there = any(fault["id"] == fault_id for fault in self.pending())
         with self._lock:
-            self._engine.advance()
-            before = len(self._pending)
             self._pending = [fault for fault in self._pending if fault.id != fault_id]
-            return self._planned.pop(fault_id, None) is not None or len(self._pending) < before
+            self._aimed = {key: aimed for key, aimed in self._aimed.items() if key[0] != fault_id}
+        return is_there
 
     def clear(self) -> None:
         """Remove all faults, also those that would hit later; bring the server back, and release all pipelines."""
         with self._lock:
             self._engine.advance()
             self._pending.clear()
-            self._planned.clear()
-            self._first_runs.clear()
+            self._aimed.clear()
             self._engine.set_skew(0)
             self._engine.start_controller()
             for job in self._store.jobs():
@@ -173,17 +169,19 @@ class Faults:
 
     # -- requests -----------------------------------------------------------------------------------------
 
-    def matching(self, method: str, path: str) -> list[types.RequestFault]:
+    def matching(self, method: str, path: str) -> list[Fault]:
         """Return the faults that hit a request, and count them: all delays and interim responses, and one other."""
-        found: list[types.RequestFault] = []
+        found: list[Fault] = []
         replaced = False
         for fault in tuple(self._pending):
-            if not (isinstance(fault, types.RequestFault) and fault.matches(method, path)):
+            if KINDS[fault.kind].hits != "requests" or not fnmatchcase(path, fault.path):
+                continue
+            if fault.method is not None and fault.method.upper() != method:
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
                 continue
-            if not isinstance(fault, types.Latency | types.EarlyHints):
+            if fault.kind not in ("latency", "early_hints"):
                 if replaced:
                     continue
                 replaced = True
@@ -191,7 +189,7 @@ class Faults:
             self._count(fault)
         return found
 
-    def _count(self, fault: types.RequestFault | types.PipelineFault) -> None:
+    def _count(self, fault: Fault) -> None:
         """Count a fault that hits; drop it once it is used up."""
         if fault.times is not None:
             fault.times -= 1
@@ -200,68 +198,67 @@ class Faults:
 
     # -- pipelines ----------------------------------------------------------------------------------------
 
-    def _plan(self, job: Job, fault: types.PipelineFault) -> None:
-        self._planned.setdefault(fault.id, (fault, []))[1].append(job)
-        self._engine.later(fault.after, partial(self._hit_later, job, fault))
-
-    def _hit_later(self, job: Job, fault: types.PipelineFault) -> None:
-        """Hit a job, unless the fault was removed meanwhile."""
-        _, jobs = self._planned.get(fault.id, (fault, []))
-        if any(one is job for one in jobs):
-            jobs[:] = [one for one in jobs if one is not job]
-            if not jobs:
-                del self._planned[fault.id]
-            self._hit(job, fault)
-
     def job_created(self, job: Job) -> None:
-        """Apply the faults that waited for such a pipeline."""
+        """Apply the faults that waited for such a pipeline, or those that wait for its first run then."""
         for fault in tuple(self._pending):
-            if not (isinstance(fault, types.PipelineFault) and fault.matches(job.pipeline)):
-                continue
-            self._count(fault)
-            if fault.at_creation:
-                self._hit(job, fault)
-            else:
-                self._first_runs.setdefault(job.id, []).append(fault)
+            if KINDS[fault.kind].hits == "pipelines" and _matches(fault, job.pipeline):
+                self._count(fault)
+                if KINDS[fault.kind].at_creation:
+                    self._hit(fault, job)
+                else:
+                    self._aim(fault, job)
+
+    def _aim(self, fault: Fault, job: Job) -> None:
+        self._aimed[fault.id, job.id] = fault, job
 
     def _changed(self, job: Job, before: str) -> None:
-        if self._first_runs and job.state == JobState.RUNNING:
-            for fault in self._first_runs.pop(job.id, ()):
-                self._plan(job, fault)
+        if job.state == JobState.RUNNING:
+            for fault, aimed in tuple(self._aimed.values()):
+                if aimed is job:
+                    # If it is planned already, it hits before that, and is then no longer aimed.
+                    self._hit_later(fault, job)
 
-    def _hit(self, job: Job, fault: types.PipelineFault) -> None:
+    def _hit_later(self, fault: Fault, job: Job) -> None:
+        """Hit a job after the seconds of the fault, unless the fault is removed meanwhile."""
+        self._engine.later(fault.after, partial(self._hit_if_aimed, (fault.id, job.id)))
+
+    def _hit_if_aimed(self, key: tuple[int, str]) -> None:
+        if (aimed := self._aimed.pop(key, None)) is not None:
+            self._hit(*aimed)
+
+    def _hit(self, fault: Fault, job: Job) -> None:
         engine = self._engine
         if job.pipeline.job is not job:
             return
-        match fault:
-            case types.Fail():
-                self._fail(job, fault)
-            case types.Flap():
+        match fault.kind:
+            case "fail":
+                self._fail(fault, job)
+            case "flap":
                 job.flap = (micros(fault.every), fault.runs)
                 if job.state == JobState.RUNNING:
                     engine.end_flapping_run(job)
-            case types.KafkaAway():
+            case "kafka_away":
                 job.kafka_away = True
-            case types.LatePickup():
+            case "late_pickup":
                 job.picked_up_at = engine.now + micros(fault.seconds)
                 engine.want(job)
-            case types.NeverStarts():
+            case "never_starts":
                 job.never_starts = True
-            case types.ShowState():
+            case "show_state":
                 engine.hold(job, fault.state)
                 if fault.seconds is not None:
                     engine.later(fault.seconds, lambda: engine.release(job))
-            case types.Traffic():
+            case "traffic":
                 job.traffic.append((engine.now, fault))
-            case types.KillWorker():
+            case "kill_worker":
                 engine.lose_worker(job)
-            case types.Delete():
+            case "delete":
                 engine.delete(job)
-            case types.Stop():
+            case "stop":
                 job.wanted.stop = fault.mode
                 engine.want(job)
 
-    def _fail(self, job: Job, fault: types.Fail) -> None:
+    def _fail(self, fault: Fault, job: Job) -> None:
         engine = self._engine
         engine.release(job)
         if job.state == JobState.RUNNING:
@@ -270,3 +267,8 @@ class Faults:
             engine.add_error(job, fault.error, fault.domain)
             job.failure = (fault.error, fault.domain)
             engine.enter(job, JobState.FAILED.value)
+
+
+def _matches(fault: Fault, pipeline: Pipeline) -> bool:
+    wanted = fault.pipeline
+    return any(wanted == name or fnmatchcase(name, wanted) for name in (pipeline.id, pipeline.name))

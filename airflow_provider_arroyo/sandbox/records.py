@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
 
-from .fault_types import Traffic
+from .fault_types import Fault
 from .sql import Sink, Source
 
 DEFAULT_INTERVAL_MICROS = 10_000_000
@@ -99,7 +99,7 @@ class Job:
     kafka_away: bool = False
     picked_up_at: int | None = None
     """When the controller picks it up at the earliest; None: at its next poll."""
-    traffic: list[tuple[int, Traffic]] = field(default_factory=list)
+    traffic: list[tuple[int, Fault]] = field(default_factory=list)
     """What its metrics show, and since when."""
     flap: tuple[int, int] | None = None
     """How many microseconds each run lasts, and how many runs will still fail."""

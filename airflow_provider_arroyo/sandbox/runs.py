@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 from .clock import micros
-from .fault_types import Traffic
+from .fault_types import Fault
 from .records import NEVER, Checkpoint, Job
 
 KEPT_CHECKPOINTS = 500
@@ -215,10 +215,10 @@ def _measured(job: Job, number: int, moment: int, shown: float, name: str) -> fl
     )
 
 
-def _factor(job: Job, traffic: Traffic, passed: int) -> float:
+def _factor(job: Job, traffic: Fault, passed: int) -> float:
     # By which factor the traffic differs from that of the SQL.
-    factor = 1.0 if traffic.rate is None else traffic.rate / _rate(job)
-    return factor * (1 + traffic.swing * math.sin(math.tau * passed / micros(traffic.period)))
+    factor = 1.0 if traffic.rate is None else float(traffic.rate) / _rate(job)
+    return factor * (1 + float(traffic.swing) * math.sin(math.tau * passed / micros(traffic.period)))
 
 
 def _rate(job: Job) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import os
 import re
 import subprocess
@@ -78,18 +76,16 @@ def folder_settings() -> str:
 def faults() -> str:
     """Return the faults of the sandbox, what each takes, and its defaults."""
 
-    def takes(fault: type[fault_types.Fault]) -> str:
-        fields = [field for field in dataclasses.fields(fault) if field.name != "id"]
-        return ", ".join(f"`{field.name}={field.default!r}`" for field in fields)
+    def takes(kind: fault_types.Kind) -> str:
+        return ", ".join(f"`{name}={field.default!r}`" for name, field in kind.fields.items())
 
-    def meaning(fault: type[fault_types.Fault]) -> str:
-        said, _, parameters = (inspect.getdoc(fault) or "").partition("\n:param")
-        about = re.findall(r"(?:^|:param )(\w+): (.*?)(?=\n:param|\Z)", parameters.strip(), re.DOTALL)
-        return markdown(" ".join([said.strip(), *(f"`{name}`: {text}" for name, text in about)]))
+    def meaning(kind: fault_types.Kind) -> str:
+        own = (f"`{name}`: {field.meaning}" for name, field in kind.own.items() if field.meaning)
+        return markdown(" ".join([kind.meaning, *own]))
 
     return table(
         ["fault", "meaning", "takes"],
-        ([f"`{kind}`", meaning(fault), takes(fault)] for kind, fault in fault_types.KINDS.items()),
+        ([f"`{name}`", meaning(kind), takes(kind)] for name, kind in fault_types.KINDS.items()),
     )
 
 

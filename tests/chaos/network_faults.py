@@ -5,17 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sandbox.fault_types import (
-    CutShort,
-    Hang,
-    Latency,
-    NotJson,
-    RequestFault,
-    Reset,
-    Status,
-)
+from airflow_provider_arroyo.sandbox.fault_types import Fault, parse
 
 CHANGES_FAULTY = 0.3
 """The share of changing requests that fail: they are rare, and matter most."""
@@ -25,22 +18,35 @@ READS_FAULTY = 0.04
 LATE_SECONDS = 1.8
 """The longest time before a delayed request takes effect."""
 
-_KINDS: tuple[tuple[str, int, Callable[[random.Random], RequestFault]], ...] = (
-    ("reset before", 4, lambda draw: Reset()),
-    ("reset after", 5, lambda draw: Reset(after_effect=True)),
-    ("500 before", 2, lambda draw: Status(status=500, error="Something went wrong")),
-    ("500 after", 2, lambda draw: Status(status=500, error="Something went wrong", after_effect=True)),
-    ("502/503/504 before", 4, lambda draw: Status(status=draw.choice((502, 503, 504)))),
-    ("502/503/504 after", 3, lambda draw: Status(status=draw.choice((502, 503, 504)), after_effect=True)),
-    ("503 with Retry-After", 1, lambda draw: Status(status=503, retry_after=1)),
-    ("429", 1, lambda draw: Status(status=429, error="slow down")),
-    ("429 with Retry-After", 1, lambda draw: Status(status=429, error="slow down", retry_after=1)),
-    ("hang before", 1, lambda draw: Hang()),
-    ("hang after", 2, lambda draw: Hang(after_effect=True)),
-    ("cut short", 2, lambda draw: CutShort()),
-    ("garbage", 1, lambda draw: NotJson()),
+
+def _fault(kind: str, **fields: Any) -> Fault:
+    return parse({"kind": kind, **fields})
+
+
+_KINDS: tuple[tuple[str, int, Callable[[random.Random], Fault]], ...] = (
+    ("reset before", 4, lambda draw: _fault("reset")),
+    ("reset after", 5, lambda draw: _fault("reset", after_effect=True)),
+    ("500 before", 2, lambda draw: _fault("status", status=500, error="Something went wrong")),
+    (
+        "500 after",
+        2,
+        lambda draw: _fault("status", status=500, error="Something went wrong", after_effect=True),
+    ),
+    ("502/503/504 before", 4, lambda draw: _fault("status", status=draw.choice((502, 503, 504)))),
+    (
+        "502/503/504 after",
+        3,
+        lambda draw: _fault("status", status=draw.choice((502, 503, 504)), after_effect=True),
+    ),
+    ("503 with Retry-After", 1, lambda draw: _fault("status", status=503, retry_after=1)),
+    ("429", 1, lambda draw: _fault("status", status=429, error="slow down")),
+    ("429 with Retry-After", 1, lambda draw: _fault("status", status=429, error="slow down", retry_after=1)),
+    ("hang before", 1, lambda draw: _fault("hang")),
+    ("hang after", 2, lambda draw: _fault("hang", after_effect=True)),
+    ("cut short", 2, lambda draw: _fault("cut_short")),
+    ("garbage", 1, lambda draw: _fault("not_json")),
     # The client gives up after a second, and its request takes effect a moment later.
-    ("late effect", 2, lambda draw: Latency(seconds=draw.uniform(0.2, LATE_SECONDS), times=1)),
+    ("late effect", 2, lambda draw: _fault("latency", seconds=draw.uniform(0.2, LATE_SECONDS), times=1)),
 )
 
 
@@ -57,7 +63,7 @@ class NetworkFaults:
         self.count: Counter[str] = Counter()
         injected = sandbox.faults.matching
 
-        def matching(method: str, path: str) -> list[RequestFault]:
+        def matching(method: str, path: str) -> list[Fault]:
             return injected(method, path) or self._draw_fault(method)
 
         # Instead of the sandbox's list of faults: any of thousands of requests may get one.
@@ -67,7 +73,7 @@ class NetworkFaults:
         """Inject no more faults."""
         self._is_off = True
 
-    def _draw_fault(self, method: str) -> list[RequestFault]:
+    def _draw_fault(self, method: str) -> list[Fault]:
         share = READS_FAULTY if method == "GET" else CHANGES_FAULTY
         if self._is_off or self._draw.random() >= share:
             return []

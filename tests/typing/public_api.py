@@ -58,7 +58,7 @@ def _lines() -> Iterator[str]:
                 yield f"def {module_name}.{name}"
                 yield from _parameters(value)
     for kind, fault in sorted(KINDS.items()):
-        yield f"fault of the sandbox {kind}: {', '.join(inspect.signature(fault).parameters)}"
+        yield f"fault of the sandbox {kind}: {', '.join(('id', *fault.fields))}"
     yield from _provider_info()
     xcoms = [*pipeline_xcoms(PipelineRef(pipeline_id="pl_1")), TRANSITIONS_XCOM_KEY]
     yield f"result keys of every task: {', '.join(result_values(PipelineRef(pipeline_id='pl_1'), None))}"
