@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -162,25 +162,20 @@ class ArroyoTask(ConnectedTask):
         stop_when: Callable[[WaitResult], bool] | None = None,
     ) -> WaitResult:
         """Wait in the worker."""
-        from airflow_provider_arroyo.polling.find import find_until, poll_named_until
         from airflow_provider_arroyo.polling.poll import poll_until
 
-        result: WaitResult | None = None
-        options: Any = {
-            "clock": self.clock,
-            "interval_seconds": self.poll_interval,
-            "log": self.log,
-            "until": until,
-            "stop_when": stop_when,
-        }
         try:
-            if wait.plan.pipeline.pipeline_id:
-                result = poll_until(self._shared_client(), wait, **options)
-            while result is None:
-                result = find_until(self._shared_client(), wait, self._resolve, **options)
-                if result is None:
-                    self._show_link({"ti": self._ti}, wait.plan.pipeline)
-                    result = poll_named_until(self._shared_client(), wait, self._resolve, **options)
+            result = poll_until(
+                self._shared_client(),
+                wait,
+                clock=self.clock,
+                interval_seconds=self.poll_interval,
+                log=self.log,
+                resolve=None if wait.plan.pipeline.pipeline_id else self._resolve,
+                on_found=partial(self._show_link, {"ti": self._ti}),
+                until=until,
+                stop_when=stop_when,
+            )
         except AirflowTaskTimeout:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
             result = wait.expire(self.clock(), "execution_timeout")

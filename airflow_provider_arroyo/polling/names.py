@@ -15,14 +15,15 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import Connect, PerLoop, PollerConnection
-from airflow_provider_arroyo.polling.find import (
+from airflow_provider_arroyo.polling.poll import (
+    FIND_REST,
     FIND_SECONDS,
+    Polls,
     Resolve,
-    look_up_polls,
     means_another,
     observe_look_up,
+    single_try,
 )
-from airflow_provider_arroyo.polling.poll import single_try
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 
@@ -47,11 +48,11 @@ class NameFinder:
     ) -> WaitResult | None:
         """Look up the pipeline of a wait at once, then repeatedly, until it exists.
 
-        :param wait, resolve, clock, interval_seconds, log: see :func:`find_until`.
+        :param wait, resolve, clock, interval_seconds, log: see :func:`.poll_until`.
         :returns: None once it is found; otherwise the result, which is over.
         :raises Exception: any error of ``connect``.
         """
-        polls = look_up_polls(wait, clock, interval_seconds, log)
+        polls = Polls(wait, clock, interval_seconds, log)
         while True:
             began = clock()
             looking = asyncio.ensure_future(self._look_up(wait, resolve, polls.failures))
@@ -79,9 +80,9 @@ class NameFinder:
         every_seconds: float,
         is_endless: bool = False,
     ) -> WaitResult | None:
-        """Wait for the result of polling; None once the name means another pipeline, see :func:`poll_named_until`.
+        """Wait for the result of polling; None once the name means another pipeline, see :func:`.poll_until`.
 
-        :param wait, resolve: see :func:`find_until`.
+        :param wait, resolve: see :func:`.poll_until`.
         :param polling: polls until the wait is over; cancelled if this returns None.
         :param every_seconds: time between two look-ups of the name while the pipeline may be replaced.
         :param is_endless: whether a pipeline that was seen running may also be replaced later.
@@ -114,7 +115,7 @@ class NameFinder:
             return False
         if ids <= {pipeline.pipeline_id}:
             return False
-        return bool(await self._run(partial(means_another, client, wait, resolve)))
+        return bool(await self._run(partial(means_another, single_try(client, 0.0), wait, resolve)))
 
     async def _look_up(self, wait: PipelineWait, resolve: Resolve, failures: int) -> PipelineRef:
         name, tolerance = str(wait.plan.pipeline.name), wait.plan.outage_tolerance.total_seconds()
@@ -136,7 +137,7 @@ class NameFinder:
                 self._ids = await self._run(partial(_ids, single_try(client, tolerance_seconds)))
                 self._read_at = time.monotonic()
                 # However many names are looked up, the server gets a pause.
-                self._pause_seconds = max(FIND_SECONDS / 2, 10 * (self._read_at - began))
+                self._pause_seconds = max(FIND_SECONDS / 2, FIND_REST * (self._read_at - began))
         return client, self._ids.get(name, frozenset())
 
     async def aclose(self) -> None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAmbiguousNameError,
+    ArroyoError,
+    ArroyoNoConnectionError,
+    ArroyoNoSuchNameError,
+)
 from airflow_provider_arroyo.monitoring.messages import log_messages
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.details import observe_now
 
@@ -26,6 +34,15 @@ _LAST_POLL_SECONDS = 0.5
 
 LEAST_POLL_SECONDS = 5.0
 """How long a poll may take, in seconds, if no outage is tolerated: a slow response is not an outage."""
+
+FIND_SECONDS = 2.0
+"""Time between two look-ups of a name in seconds, if reading the list takes less than a tenth of that."""
+
+FIND_REST = 10.0
+"""Minimum pause after a look-up, as a multiple of its duration: lists of pipelines are large."""
+
+Resolve = Callable[[ArroyoClient], PipelineRef]
+"""Returns the pipeline that a name means; raises :class:`ArroyoNoSuchNameError` if there is none."""
 
 
 def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
@@ -62,18 +79,17 @@ class Polls:
     :param wait: decides.
     :param clock: the clock of the wait's deadline.
     :param interval_seconds: time from the start of one poll to the start of the next; polls do not overlap.
+        If the wait looks up a name, it is at least 2 seconds.
     :param log: gets the messages of the wait.
-    :param rest: minimum pause after a poll, as a multiple of its duration; default 0.
     """
 
-    def __init__(
-        self, wait: PipelineWait, clock: SteadyClock, interval_seconds: float, log: Any, *, rest: float = 0.0
-    ) -> None:
+    def __init__(self, wait: PipelineWait, clock: SteadyClock, interval_seconds: float, log: Any) -> None:
         self.wait = wait
         self.clock = clock
-        self._interval_seconds = interval_seconds
+        is_known = bool(wait.plan.pipeline.pipeline_id)
+        self._interval_seconds = interval_seconds if is_known else max(interval_seconds, FIND_SECONDS)
+        self._rest = 0.0 if is_known else FIND_REST
         self._log = log
-        self._rest = rest
         self.failures = 0
         """Number of consecutive failed tries."""
         self.next_at = clock()
@@ -137,53 +153,42 @@ def poll_until(
     clock: SteadyClock,
     interval_seconds: float,
     log: Any,
+    resolve: Resolve | None = None,
+    on_found: Callable[[PipelineRef], None] | None = None,
     until: float | None = None,
     stop_when: Callable[[WaitResult], bool] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> WaitResult:
     """Poll at once, then at the interval, until the wait is over.
 
+    A wait that knows only a name first looks up its pipeline, until there is one. A pipeline that was stopped when it
+    was found, and stays stopped, may be replaced: then the name is looked up again.
+
     :param client: sends the polls.
     :param wait, clock, interval_seconds, log: see :class:`Polls`.
+    :param resolve: returns the pipeline that the name of the wait means; default None: its id is known.
+    :param on_found: called with each pipeline that was found; default None.
     :param until: return at this time of the clock even if the wait is not over; default None.
     :param stop_when: return as soon as this is true for a result, even if the wait is not over; default None.
     :param sleep: sleeps for a number of seconds.
     :returns: the result; ``WAITING`` only if ``until`` or ``stop_when`` ended it.
     """
 
-    def observe(poll: ArroyoClient) -> WaitResult:
+    def send() -> WaitResult | None:
+        reload_in_outage(client, polls.failures)
+        poll = single_try(client, polls.tolerance_seconds, clock.to_monotonic(polls.limit))
+        if resolve is not None and not wait.plan.pipeline.pipeline_id:
+            return observe_look_up(wait, clock, partial(resolve, poll))
         return wait.observe(poll.get_job(wait.plan.pipeline.pipeline_id), clock())
 
-    polls = Polls(wait, clock, interval_seconds, log)
-    return poll_by(observe, client, polls, until=until, stop_when=stop_when, sleep=sleep)
-
-
-def poll_by(
-    observe: Callable[[ArroyoClient], T],
-    client: ArroyoClient,
-    polls: Polls,
-    *,
-    until: float | None,
-    stop_when: Callable[[WaitResult], bool] | None,
-    sleep: Callable[[float], None],
-) -> T | WaitResult:
-    """Poll at once, then repeatedly, until the wait is over.
-
-    :param observe: sends a poll and lets the wait observe it; a value that is not a :class:`.WaitResult` ends the
-        loop.
-    :param polls: the polls of the wait.
-    :param client, until, stop_when, sleep: see :func:`poll_until`.
-    """
-    wait, clock = polls.wait, polls.clock
-
-    def send() -> T:
-        reload_in_outage(client, polls.failures)
-        return observe(single_try(client, polls.tolerance_seconds, clock.to_monotonic(polls.limit)))
-
+    polls, resolve_at = Polls(wait, clock, interval_seconds, log), 0.0
     while True:
         result = polls.take(send, clock())
-        if not isinstance(result, WaitResult):
-            return result
+        if result is None:
+            if on_found is not None:
+                on_found(wait.plan.pipeline)
+            polls, resolve_at = Polls(wait, clock, interval_seconds, log), clock() + FIND_SECONDS
+            continue
         while not result.is_over:
             read_seconds = polls.tolerance_seconds if wait.plan.condition else 0.0
             reader = single_try(client, read_seconds, clock.to_monotonic(polls.limit))
@@ -194,6 +199,12 @@ def poll_by(
             now = clock()
             if (until is not None and now >= until) or (stop_when is not None and stop_when(result)):
                 return result
+            if resolve is not None and now >= resolve_at and may_resolve_again(wait):
+                if means_another(single_try(client, 0.0, clock.to_monotonic(polls.limit)), wait, resolve):
+                    wait.find_again()
+                    polls = Polls(wait, clock, interval_seconds, log)
+                    break
+                resolve_at = max(now + FIND_SECONDS, clock() + FIND_REST * (clock() - now))
             if wait.next_due() <= now:
                 result = polls.tick()
             if result.is_over or now >= polls.next_at:
@@ -201,3 +212,52 @@ def poll_by(
             sleep(polls.seconds_to(polls.next_at, until, wait.details_due()))
         if result.is_over:
             return result
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> PipelineRef:
+    """Return the pipeline that a name means.
+
+    :param client: sends the requests.
+    :param name: the exact name.
+    :param rule: further arguments of :func:`.resolve_name`.
+    :raises ArroyoNoSuchNameError: if there is none.
+    :raises ArroyoError: if the look-up fails, or several could be meant.
+    """
+    return PipelineRef.of(resolve_name(client, name, **rule).pipeline, client.settings)
+
+
+def observe_look_up(
+    wait: PipelineWait, clock: SteadyClock, look_up: Callable[[], PipelineRef]
+) -> WaitResult | None:
+    """Let a wait observe a look-up of its pipeline; return its result, None once the pipeline is found.
+
+    :param wait: the wait.
+    :param clock: the clock of the wait.
+    :param look_up: returns the pipeline.
+    :raises ArroyoError: if it is unknown whether there is one.
+    """
+    try:
+        wait.found(look_up())
+    except ArroyoNoSuchNameError as err:
+        return wait.observe_missing(clock(), err.elsewhere)
+    return None
+
+
+def may_resolve_again(wait: PipelineWait) -> bool:
+    """Return whether the name of a wait's pipeline may mean another one by now, and a look-up may tell."""
+    # In an outage, the look-up would fail too, and the next polls would start over with their retries.
+    return wait.may_be_replaced and wait.unreachable_since is None
+
+
+def means_another(client: ArroyoClient, wait: PipelineWait, resolve: Resolve) -> bool:
+    """Return whether the name of a wait's pipeline now means another one, or several; False if unknown."""
+    try:
+        found = resolve(client)
+    except ArroyoAmbiguousNameError:
+        return True  # the next look-up reports it
+    except ArroyoError:
+        return False
+    return found.pipeline_id != wait.plan.pipeline.pipeline_id

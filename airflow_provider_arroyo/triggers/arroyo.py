@@ -191,8 +191,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
-        from airflow_provider_arroyo.polling.find import FIND_SECONDS, resolve_ref
         from airflow_provider_arroyo.polling.names import poll_named
+        from airflow_provider_arroyo.polling.poll import FIND_SECONDS, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         key, progress, keeping = (self.arroyo_conn_id, self.server), self.progress, None

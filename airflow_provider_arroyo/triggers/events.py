@@ -178,8 +178,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> ArroyoError | None:
         """Poll until there is something to report, or the pipeline must be looked up; return the error, if any."""
         from airflow_provider_arroyo.monitoring.outcome import Outcome
-        from airflow_provider_arroyo.polling.find import resolve_ref
         from airflow_provider_arroyo.polling.names import poll_named
+        from airflow_provider_arroyo.polling.poll import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         key = (self.arroyo_conn_id, "")

@@ -20,8 +20,8 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import PollerConnection
-from airflow_provider_arroyo.polling.find import find_until, poll_named_until, resolve_ref
 from airflow_provider_arroyo.polling.names import name_finder
+from airflow_provider_arroyo.polling.poll import poll_until, resolve_ref
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, Lines
@@ -85,15 +85,18 @@ def logger(lines: Lines) -> logging.Logger:
     return log
 
 
+def find(client: ArroyoClient, wait: PipelineWait, clock: FakeClock, **more: Any) -> WaitResult:
+    """Look up the pipeline of a wait, and poll it, as a worker does."""
+    options: dict[str, Any] = {"interval_seconds": 0.1, "log": logger(Lines()), "sleep": clock.sleep, **more}
+    return poll_until(client, wait, clock=clock, resolve=resolve(), **options)
+
+
 def test_it_searches_every_two_seconds_until_the_deadline_and_logs_once(
     client: ArroyoClient, sandbox: ArroyoSandbox
 ) -> None:
     clock, lines = FakeClock(), Lines()
     wait = waiting(clock, seconds=30)
-    result = find_until(
-        client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(lines), sleep=clock.sleep
-    )
-    assert result is not None
+    result = find(client, wait, clock, log=logger(lines))
     assert result.outcome is Outcome.TIMED_OUT
     assert 8 <= sandbox.requests.count("GET", "/api/v1/pipelines*") <= 16
     (line,) = [text for _, text in lines.lines]
@@ -105,18 +108,7 @@ def test_it_searches_every_two_seconds_until_the_deadline_and_logs_once(
 
 def test_a_longer_interval_and_until_are_respected(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     clock = FakeClock()
-    wait, until = waiting(clock, seconds=1000), clock() + 95
-    result = find_until(
-        client,
-        wait,
-        resolve(),
-        clock=clock,
-        interval_seconds=30,
-        log=logger(Lines()),
-        until=until,
-        sleep=clock.sleep,
-    )
-    assert result is not None
+    result = find(client, waiting(clock, seconds=1000), clock, interval_seconds=30, until=clock() + 95)
     assert (result.outcome, result.is_missing) == (Outcome.WAITING, True)
     assert sandbox.requests.count("GET", "/api/v1/pipelines*") == 4
 
@@ -126,19 +118,19 @@ def test_an_existing_pipeline_is_found_at_once(
     may_be_missing: bool, client: ArroyoClient, sandbox: ArroyoSandbox
 ) -> None:
     made = client.create_pipeline(name="orders", query=ENDLESS)
-    clock, lines = FakeClock(), Lines()
+    clock, lines, found = FakeClock(), Lines(), list[PipelineRef]()
     wait = waiting(clock, may_be_missing=may_be_missing)
-    assert find_until(client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(lines)) is None
+    find(client, wait, clock, log=logger(lines), on_found=found.append, until=clock())
     url = f"{sandbox.url}/pipelines/{made.id}"
     assert wait.plan.pipeline == PipelineRef(pipeline_id=made.id, name="orders", console_url=url)
-    assert [text for _, text in lines.lines] == [f"Waiting for Running: orders, id {made.id}, {url}"]
+    assert found == [wait.plan.pipeline]
+    assert lines.lines[0][1] == f"Waiting for Running: orders, id {made.id}, {url}"
 
 
 def test_a_required_pipeline_that_is_missing_is_an_error(client: ArroyoClient) -> None:
     clock = FakeClock()
     wait = waiting(clock, may_be_missing=False)
-    result = find_until(client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines()))
-    assert result is not None
+    result = find(client, wait, clock)
     assert result.outcome is Outcome.MISSING
     assert "There is no pipeline named 'orders' on this Arroyo." in str(explain(result, wait.plan.pipeline))
 
@@ -147,21 +139,13 @@ def test_an_ambiguous_name_is_an_error(client: ArroyoClient) -> None:
     for _ in range(2):
         client.create_pipeline(name="orders", query=ENDLESS)
     clock = FakeClock()
-    result = find_until(
-        client, waiting(clock), resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines())
-    )
-    assert result is not None
-    assert result.outcome is Outcome.ERROR
+    assert find(client, waiting(clock), clock).outcome is Outcome.ERROR
 
 
 def test_an_outage_during_the_search_is_tolerated(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=None)
     clock = FakeClock()
-    wait = waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100))
-    result = find_until(
-        client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines()), sleep=clock.sleep
-    )
-    assert result is not None
+    result = find(client, waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100)), clock)
     assert result.outcome is Outcome.UNREACHABLE
     assert not result.is_missing
 
@@ -195,16 +179,13 @@ def test_an_outage_while_a_pipeline_may_be_replaced_reloads_the_connection(sandb
     with ArroyoClient(ClientSettings(base_url=sandbox.url), reload=reload) as client:
         _stopped(client, sandbox)
         wait = waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100))
-        options: dict[str, Any] = {"clock": clock, "interval_seconds": 0.1, "log": logger(Lines())}
-        assert find_until(client, wait, resolve(), **options) is None
 
         def sleep(seconds: float) -> None:
             if not clock.slept:
                 sandbox.faults.status(503, times=None)
             clock.sleep(max(seconds, 0.001))
 
-        result = poll_named_until(client, wait, resolve(), sleep=sleep, **options)
-    assert result is not None
+        result = find(client, wait, clock, sleep=sleep)
     assert result.outcome is Outcome.UNREACHABLE
     assert reloads
 

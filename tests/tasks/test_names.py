@@ -164,7 +164,7 @@ def test_a_finished_one_of_yesterday_is_not_meant(
 def test_a_pipeline_of_today_replaces_a_stopped_one_of_yesterday(
     sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_arroyo.polling.find.FIND_SECONDS", 0.2)
+    monkeypatch.setattr("airflow_provider_arroyo.polling.poll.FIND_SECONDS", 0.2)
     old = arrange.pipeline("Running")
     arrange.client.patch_pipeline(old, stop="immediate")
     arrange.until(old, "Stopped")
@@ -181,7 +181,7 @@ def test_a_pipeline_of_today_replaces_a_stopped_one_of_yesterday(
 def test_a_pipeline_that_stops_during_the_wait_is_still_meant(
     arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_arroyo.polling.find.FIND_SECONDS", 0.1)
+    monkeypatch.setattr("airflow_provider_arroyo.polling.poll.FIND_SECONDS", 0.1)
     meant = arrange.pipeline("Running")
 
     def replace() -> None:
