@@ -128,11 +128,6 @@ def test_surplus_bytes_over_tls_are_never_a_response(
     assert tls_server.connections == 2
 
 
-def test_a_response_about_another_pipeline_is_refused(client: ArroyoClient, server: Server) -> None:
-    server.play(reply({**PIPELINE, "id": "pl_2"}))
-    assert isinstance(failure(client, endpoints.get_pipeline("pl_1")), ArroyoForeignResponseError)
-
-
 @pytest.mark.parametrize(
     "request_, body",
     [(endpoints.get_job("pl_a"), JOB % b"a"), (endpoints.delete_pipeline("pl_a"), b"")],

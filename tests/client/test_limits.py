@@ -172,7 +172,7 @@ def scripted(
 @example(seconds=[6.0], max_elapsed=6.0, read_timeout=0.875)  # one try, which ends when none may follow
 @given(
     seconds=st.lists(st.floats(0, 60), min_size=1, max_size=20),
-    max_elapsed=st.floats(6, 700),
+    max_elapsed=st.floats(6, 100),
     read_timeout=st.floats(0.5, 60),
 )
 def test_max_elapsed_is_exact_to_a_second(

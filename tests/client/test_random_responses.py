@@ -16,8 +16,8 @@ from tests.client.conftest import PIPELINE
 from tests.client.random_responses import random_response
 from tests.client.server import Reply, Server, reply
 
-RESPONSES = int(os.environ.get("FUZZ_RESPONSES", "1000"))
-SHARDS = 4
+RESPONSES = int(os.environ.get("FUZZ_RESPONSES", "400"))
+SHARDS = 2
 WAIT_SECONDS = 0.03
 """The time limit for responses that may never end. On a slower machine the result is an error, which is fine."""
 

@@ -89,9 +89,8 @@ TOO_LARGE = reply({"error": "Failed to buffer the request body: length limit exc
         (
             api.create_pipeline(name="big", query="x" * 2_200_000),
             TOO_LARGE,
-            "2 MB (2,097,152 bytes) at most: its",
+            'UDFs smaller. (It said: {"error": "Failed to buffer the request body: length limit exceeded"})',
         ),
-        (api.create_pipeline(name="big", query="x" * 2_200_000), TOO_LARGE, "length limit exceeded"),
         (api.ping(), reply("pong"), "not Arroyo's 'Pong'"),
         (
             api.list_jobs(),
@@ -105,9 +104,6 @@ TOO_LARGE = reply({"error": "Failed to buffer the request body: length limit exc
             "status 404 and something that is not Arroyo's",
         ),
         (api.list_jobs(), reply({"error": "no such page"}, 404), "404 in words that are not Arroyo's"),
-        (api.list_jobs(), reply({"status": "ok"}), "field 'data' is missing"),
-        (api.list_jobs(), reply({"data": {}}), "not a list"),
-        (api.list_jobs(), reply([1, 2]), "not an object"),
         (api.list_jobs(), reply("hello", content_type="text/plain"), "not JSON"),
         (
             api.list_jobs(),

@@ -124,6 +124,8 @@ def test_the_table_of_states_is_complete() -> None:
         ({"try_number": 2}, None),
         ({"try_number": 2, "is_over": True}, "its task had ended by itself"),
         ({"try_number": 3}, "a later try of its task has begun"),
+        ({"try_number": 1}, "a later try of its task has begun"),
+        ({"try_number": None}, "a later try of its task has begun"),
         ({}, "a later try of its task has begun"),
     ],
 )

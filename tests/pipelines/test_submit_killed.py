@@ -35,8 +35,11 @@ def _arrange(bench: Bench, arrangement: str) -> None:
         bench.leave_half_created()
 
 
-@pytest.mark.parametrize("fault", ["none", "first response lost"])
-@pytest.mark.parametrize("after_effect", [False, True], ids=["before the effect", "after the effect"])
+@pytest.mark.parametrize(
+    "after_effect, fault",
+    [(False, "none"), (True, "none"), (True, "first response lost")],
+    ids=["before the effect", "after the effect", "first response lost"],
+)
 @pytest.mark.parametrize("on_existing", ["adopt", "replace"])
 @pytest.mark.parametrize("arrangement", ["nothing", *ARRANGEMENTS, "half created"])
 @pytest.mark.parametrize("version", ["0.15", "0.16"])

@@ -147,12 +147,13 @@ OUTAGES: list[Answer] = ["refused", (503, "away"), (200, "<html>Log in</html>"),
 
 
 @MODES
-@VERSIONS
 @pytest.mark.parametrize("answer", OUTAGES)
 @pytest.mark.parametrize("seconds", [0.33, 2.04, 25.7, 100.0])
 def test_both_modes_log_the_same_lines_in_an_outage(
-    mode: str, version: str, answer: Answer, seconds: float, monkeypatch: pytest.MonkeyPatch
+    mode: str, answer: Answer, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # 0.15 names no pipelines in the list; an outage has no list.
+    version = "0.16"
     monkeypatch.setattr("random.random", lambda: 0.5)
     story = [
         (1.0, ("set", "Scheduling", 1, True)),
@@ -203,10 +204,9 @@ PROOFS: dict[str, tuple[list[tuple[float, Event]], Outcome]] = {
 
 
 @MODES
-@VERSIONS
 @pytest.mark.parametrize("name", PROOFS)
-def test_both_modes_need_the_same_checkpoints(mode: str, version: str, name: str) -> None:
-    story, outcome = PROOFS[name]
+def test_both_modes_need_the_same_checkpoints(mode: str, name: str) -> None:
+    (story, outcome), version = PROOFS[name], "0.16"
     options: dict[str, Any] = {
         "until_checkpoint": True,
         "stable_for": timedelta(seconds=2),

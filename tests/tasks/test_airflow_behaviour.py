@@ -9,7 +9,6 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowTaskTimeout
 from airflow.sdk import task
 
-from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.hooks.errors import (
     ArroyoTaskError,
     TaskDeferralError,
@@ -53,12 +52,6 @@ def test_target_states_may_be_the_result_of_another_task() -> None:
     assert part.upstream_task_ids == {"choose"}
 
 
-@pytest.mark.parametrize("states", [None, 3, [], ["Runing"], ["{{ x }}", "Runing"]])
-def test_invalid_states_are_refused_when_the_dag_is_parsed(states: Any) -> None:
-    with pytest.raises(ValueError, match="target_states"):
-        ArroyoPipelineSensor(task_id="watch", pipeline_id="pl", target_states=states)
-
-
 def test_deferrable_defaults_to_airflows_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [False] * 3
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "true")
@@ -87,22 +80,6 @@ def test_a_page_of_a_gateway_is_an_outage(came_back: bool, sandbox: ArroyoSandbo
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC) if came_back else None)
     ended = run_task(sense(pipeline_id), RESCHEDULE, ti)
     assert ended.error is None, ended.error
-
-
-def test_a_sensor_that_is_poked_again_after_an_error_sees_what_was_fixed(
-    sandbox: ArroyoSandbox, arrange: Arrange, client: ArroyoClient
-) -> None:
-    pipeline_id = arrange.pipeline("Running")
-    sandbox.faults.fail(pipeline_id, error="topic is gone", domain="external")
-    arrange.until(pipeline_id, "Failed")
-    sensor = sense(pipeline_id)(mode="reschedule")
-    with pytest.raises(ArroyoTaskError):
-        sensor.poke(context())
-    client.restart_pipeline(pipeline_id)
-    arrange.until(pipeline_id, "Running")
-    poked: Any = sensor.poke(context())
-    assert poked.is_done
-    assert poked.xcom_value["state"] == "Running"
 
 
 @pytest.mark.parametrize(

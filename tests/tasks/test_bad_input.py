@@ -63,6 +63,8 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], message: str) 
         (sense(), "got neither"),
         (sense("pl_1", "running"), "'running' is not a state of Arroyo; allowed: Created"),
         (sense("pl_1", target_states=[]), "target_states: needs at least one state"),
+        (sense("pl_1", "{{ x }}", "Runing"), "target_states: 'Runing' is not a state"),
+        *((sense("pl_1", target_states=states), "target_states") for states in (None, 3)),
         (sense("pl_1", "Stopped", until_checkpoint=True), "until_checkpoint needs a wait for 'Running'"),
         (sense("pl_1", restart_window=60), "max_restarts, which must be given"),
         (sense("pl_1", succeed_on_timeout="yes"), "succeed_on_timeout must be"),
@@ -138,6 +140,7 @@ def test_an_invalid_rendered_argument_is_fatal_before_any_request(
     assert sandbox.requests.total == 0
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_sql_that_arroyo_refuses_is_fatal_and_the_place_is_marked(sandbox: ArroyoSandbox) -> None:
     second = "INSERT INTO sink SELECT n FROM nowhere;"
     ended = run_task(submit(f"CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');\n{second}"), SYNC)
@@ -151,6 +154,7 @@ def test_sql_that_arroyo_refuses_is_fatal_and_the_place_is_marked(sandbox: Arroy
         assert marked.index("^") == len("  line 2 | ") + second.index("nowhere")
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_sql_that_does_not_parse_shows_its_own_line_on_both_versions(sandbox: ArroyoSandbox) -> None:
     ended = run_task(submit("SELEC 1"), SYNC)
     assert isinstance(ended.error, ArroyoFatalTaskError)
@@ -174,7 +178,6 @@ def test_a_refused_key_is_fatal_and_never_shown(key: str | None, monkeypatch: py
         assert sandbox.requests.count() == 2
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_an_address_of_another_service_is_reported_with_the_response(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.not_json(times=None)
     ended = run_task(sense("pl", api_outage_tolerance=2), SYNC)
@@ -190,6 +193,7 @@ def test_a_missing_connection_is_named(sandbox: ArroyoSandbox) -> None:
     assert "There is no Airflow connection 'nope', or Airflow could not look it up" in str(ended.error)
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 @pytest.mark.parametrize(
     "name",
     ['it\'s "quoted"', "two\nlines", "<b>html</b>", "тест 流 🌊", "{ { braces }}", "x" * 5000],

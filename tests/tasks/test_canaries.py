@@ -67,7 +67,6 @@ def check(text: str, *needed: str) -> None:
 
 
 @pytest.mark.parametrize("mode", harness.OPERATOR_MODES)
-@pytest.mark.arroyo_versions("0.16")
 def test_a_submit_whose_pipeline_fails_shows_no_secret(mode: str, seen: Any, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.fail("orders", error=ECHO)
     variables = planted_in(canaries.VARIABLES)
@@ -77,7 +76,6 @@ def test_a_submit_whose_pipeline_fails_shows_no_secret(mode: str, seen: Any, san
 
 
 @pytest.mark.parametrize("mode", harness.SENSOR_MODES)
-@pytest.mark.arroyo_versions("0.16")
 def test_a_sensor_whose_pipeline_fails_shows_no_secret(
     mode: str, seen: Any, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
@@ -142,7 +140,6 @@ def _different(sandbox: ArroyoSandbox) -> list[Make]:
         (_different, harness.SYNC, "(differs)"),
     ],
 )
-@pytest.mark.arroyo_versions("0.16")
 def test_tasks_that_show_sql_or_settings_show_no_secret(
     tasks: Callable[[ArroyoSandbox], list[Make]], mode: str, message: str, seen: Any, sandbox: ArroyoSandbox
 ) -> None:

@@ -1,4 +1,4 @@
-"""Restart, update and delete: every state that a pipeline can be in, on both versions, in each mode."""
+"""Restart, update and delete: every state that a pipeline can be in, in each mode."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tests.support import ENDLESS, ONE_ENDS
 
 from .conftest import Arrange
 from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, StateStore, run_task, stop
+
+pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
 
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
 

@@ -1,4 +1,4 @@
-"""The checkpoint sensor: the same in every mode and on both versions, and what it refuses.
+"""The checkpoint sensor: the same in every mode, and what it refuses.
 
 The sandbox's clock is thirty times as fast, and a checkpoint is taken every ten of its seconds.
 """
@@ -170,7 +170,6 @@ SCENARIOS = {
 
 
 @pytest.mark.parametrize("scenario, mode", cases(SCENARIOS, (SYNC, DEFERRED, RESCHEDULE)))
-@pytest.mark.arroyo_versions("0.16")
 def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, arrange: Arrange) -> None:
     done = run_task(scenario.arrange(arrange), mode)
     check(done, scenario)
@@ -182,6 +181,7 @@ def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, a
     assert len(lines) == len(set(lines)), "a line is repeated"
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_checkpoint_types_need_a_newer_server(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     make = stopped(StopMode.CHECKPOINT, checkpoint_type="stopping")(arrange)
@@ -193,7 +193,6 @@ def test_checkpoint_types_need_a_newer_server(mode: str, sandbox: ArroyoSandbox,
         assert done.result["checkpoint"]["type"] == "stopping"
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_a_stop_during_the_wait_takes_a_stopping_checkpoint(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
@@ -215,7 +214,6 @@ def test_the_type_is_none_on_a_server_without_types(mode: str, arrange: Arrange)
 
 
 @pytest.mark.time_stands
-@pytest.mark.arroyo_versions("0.16")
 def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     """It has no memory, so the server's clock decides which checkpoints are new."""
     pipeline_id = arrange.pipeline("Running")
@@ -235,7 +233,6 @@ def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arr
 
 
 @pytest.mark.time_stands
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("kept", [None, {"epoch": "7"}, "x"], ids=["unchanged", "damaged", "no mapping"])
 def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: Arrange) -> None:
     pipeline_id, store = arrange.pipeline("Running"), StateStore()
@@ -258,7 +255,6 @@ def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: A
     assert bool(poke(datetime.now(UTC))) is (kept is None)
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 # The diagnosis of the timeout also reads them.
 @pytest.mark.parametrize("interval, most", [(0.05, 4), (30, 2)])
@@ -297,7 +293,6 @@ def test_invalid_arguments_are_refused_when_the_dag_is_parsed(
         sensor(**arguments)
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize(
     "arguments, rendered, message",
     [
@@ -319,7 +314,6 @@ def test_invalid_rendered_arguments_are_refused_before_any_request(
     assert sandbox.requests.count("GET", "*") == 0
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_began_after_may_be_later(sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     moment = datetime.fromtimestamp(sandbox.clock.now_micros() / 1e6 + 15, UTC)

@@ -102,6 +102,7 @@ def _requests_after_the_event(
     return [request.path.rpartition("/")[2] for request in list(sandbox.requests)[before:]]
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_a_resumed_submit_requests_nothing_or_searches_for_a_late_create(
     sandbox: ArroyoSandbox, looked_up: list[str]
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_operator_s_arguments_are_those_of_submit(sandbox: ArroyoSandbox, cl
     assert (pipeline.name, pipeline.graph.parallelism) == ("orders", 2)
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_deploy_makes_one_pipeline_for_all_runs(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
     arguments: dict[str, Any] = {"deploy": True, "until_checkpoint": False, "task_id": "a_task"}
     results = [

@@ -32,6 +32,7 @@ def deploy(
     return run_task(harness.deploy(query, **more), mode, ti)
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_versions_are_deployed_in_turn(sandbox: ArroyoSandbox, arrange: Arrange, mode: str) -> None:
     created = deploy(mode=mode)

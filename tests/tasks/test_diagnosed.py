@@ -13,8 +13,6 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from .conftest import BROKEN, Arrange
 from .harness import OPERATOR_MODES, SYNC, run_task, sense, submit
 
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 
 def diagnosis_of(error: BaseException | None) -> str | None:
     assert isinstance(error, ArroyoTaskError), error

@@ -30,9 +30,6 @@ from .harness import (
     supervisor,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 
 def deferred(arrange: Arrange, ti: FakeTaskInstance, **more: Any) -> ArroyoPipelineTrigger:
     """Return the trigger of a sensor for a stop that happens soon, with a long hold."""

@@ -17,9 +17,6 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from .conftest import Arrange
 from .harness import FakeTaskInstance, Make, context, defer, rebuilt, sense
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 MESSAGES = 5
 """The number of XComs that a triggerer stores for a pipeline that it finds by name: its identity, then the result."""
 

@@ -52,6 +52,7 @@ def creates(sandbox: ArroyoSandbox) -> int:
 MAKERS = pytest.mark.parametrize("make", [profile, table, udf])
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 @MAKERS
 def test_each_object_is_created_once_and_then_left_alone(make: Any, sandbox: ArroyoSandbox) -> None:
     first, second = run(make()), run(make())
@@ -61,6 +62,7 @@ def test_each_object_is_created_once_and_then_left_alone(make: Any, sandbox: Arr
     assert creates(sandbox) == 1
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 @MAKERS
 @pytest.mark.parametrize("after_effect", [False, True])
 def test_a_lost_response_causes_one_create(make: Any, after_effect: bool, sandbox: ArroyoSandbox) -> None:

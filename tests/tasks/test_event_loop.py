@@ -20,9 +20,6 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from .conftest import Arrange
 from .harness import defer, fire, rebuilt, sense
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 MAX_BLOCK_SECONDS = 0.15
 """Three times the limit of the benchmark, since tests also run on slower cores. A blocking call takes seconds."""
 

@@ -138,7 +138,6 @@ async def test_a_failure_is_reported_with_its_reason(sandbox: ArroyoSandbox, arr
         assert event["console_url"].startswith(sandbox.url)
 
 
-@pytest.mark.arroyo_versions("0.16")
 async def test_a_stop_is_reported_and_the_watch_continues_with_the_next_pipeline_of_that_name(
     client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +184,6 @@ async def test_missing_checkpoints_are_reported_and_the_watch_continues(
     assert reported[1]["event"] == "Stopped"
 
 
-@pytest.mark.arroyo_versions("0.16")
 async def test_reported_events_are_remembered_and_a_triggerer_without_a_store_repeats_them_with_the_same_id(
     arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +216,6 @@ async def test_reported_events_are_remembered_and_a_triggerer_without_a_store_re
     )
 
 
-@pytest.mark.arroyo_versions("0.16")
 async def test_a_permanent_error_is_logged_once_and_the_watch_continues(
     sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

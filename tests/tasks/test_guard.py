@@ -37,9 +37,6 @@ from .harness import (
     supervisor,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 KEPT = "arroyo_wait_progress"
 
 

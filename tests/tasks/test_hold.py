@@ -33,10 +33,6 @@ from .harness import (
     submit,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
-
 SETTING = "AIRFLOW__ARROYO__DEFERRAL_HOLD"
 HEARTBEAT = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
 

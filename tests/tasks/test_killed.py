@@ -12,8 +12,6 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
 from .harness import SYNC, FakeTaskInstance, run_task, submit
 
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 
 @pytest.mark.parametrize(
     "stop_on_kill, who",

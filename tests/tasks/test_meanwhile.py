@@ -227,7 +227,6 @@ STOPS = {
 }
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("name", STOPS)
 def test_a_stop_that_is_withdrawn_at_once_is_an_error(
     name: str, arrange: Arrange, monkeypatch: pytest.MonkeyPatch

@@ -35,9 +35,6 @@ from .harness import (
 )
 from .scenarios import KEYS, Scenario, check, fails
 
-# What is tested here hardly depends on Arroyo's version: both send the same metrics.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 METRICS = "*/operator_metric_groups"
 AS_MANY = pytest.approx(10, rel=0.01)
 """As many rows a second as the source makes."""

@@ -33,6 +33,8 @@ from .harness import (
 )
 from .scenarios import KEYS, Scenario, cases, check, fails
 
+pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
+
 
 def _fault(kind: str, make: Make, **fields: Any) -> Callable[[Arrange], Make]:
     def arranged(arrange: Arrange) -> Make:

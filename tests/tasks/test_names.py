@@ -91,7 +91,6 @@ def test_a_second_try_of_a_stop_stops_the_pipeline_of_its_own_run(arrange: Arran
     assert ended.result["pipeline_id"] == submitted.result["pipeline_id"]
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
 def test_the_error_about_a_name_that_only_another_airflow_has(
     arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -176,7 +175,6 @@ def test_a_pipeline_of_today_replaces_a_stopped_one_of_yesterday(
     assert ended.states()[0] == "Stopped"
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_a_pipeline_that_stops_during_the_wait_is_still_meant(
     arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch

@@ -110,6 +110,7 @@ def names(datasets: list[Any]) -> list[tuple[str, str]]:
     return [(one.namespace, one.name) for one in datasets]
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_the_lineage_of_a_submit(sandbox: ArroyoSandbox, file: Path) -> None:
     operator = submit()
     begun = operator.get_openlineage_facets_on_start()
@@ -144,7 +145,6 @@ def test_no_secret_is_reported(sandbox: ArroyoSandbox, file: Path) -> None:
 ROWS = "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10'); SELECT counter AS seen FROM impulse"
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize(
     "make",
     [
@@ -166,6 +166,7 @@ def test_the_full_info_of_a_task_has_neither_its_result_nor_its_context(
     assert "'seen'" not in shown
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> None:
     ti = TaskInstance()
     created = submit().execute(context(ti))["pipeline_id"]
@@ -186,7 +187,6 @@ def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> 
     assert len({event["run"]["runId"] for event in emitted}) == 1
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize(
     "kind, asks, event_type",
     [
@@ -231,7 +231,6 @@ TABLE: dict[str, Any] = {
 FIELDS = [{"name": "name", "type": "string", "required": True, "sql_name": "TEXT"}]
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_the_lineage_of_connection_tables_and_profiles(
     sandbox: ArroyoSandbox, client: ArroyoClient, file: Path
 ) -> None:
@@ -252,7 +251,6 @@ def test_the_lineage_of_connection_tables_and_profiles(
     assert "hunter2secret" not in f"{lineage}{file.read_text()}"
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_a_hanging_server_delays_a_task_for_seconds_at_most(
     sandbox: ArroyoSandbox, client: ArroyoClient, file: Path
 ) -> None:
@@ -283,6 +281,7 @@ def test_the_lineage_of_a_failed_pipeline(sandbox: ArroyoSandbox, file: Path) ->
     assert event["run"]["facets"]["errorMessage"]["message"] == "topic is gone"
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_the_lineage_of_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) -> None:
     completed(deploy())
     completed(deploy())
@@ -312,7 +311,6 @@ def test_the_lineage_of_a_deployment_and_its_generations(sandbox: ArroyoSandbox,
     assert len(set(other)) == 1
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_the_lineage_of_a_decorated_function(sandbox: ArroyoSandbox, file: Path) -> None:
     def orders() -> str:
         return SQL
@@ -322,7 +320,6 @@ def test_the_lineage_of_a_decorated_function(sandbox: ArroyoSandbox, file: Path)
     assert names(completed(operator).inputs) == [INPUT]
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_unreadable_sql_has_no_lineage(
     sandbox: ArroyoSandbox, file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +337,6 @@ def test_unreadable_sql_has_no_lineage(
         monkeypatch.setitem(sys.modules, "airflow_provider_arroyo.sql.lineage", None)
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_no_error_fails_the_task(sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operator, ti = submit(), TaskInstance()
     operator.execute(context(ti))
@@ -351,7 +347,6 @@ def test_no_error_fails_the_task(sandbox: ArroyoSandbox, file: Path, monkeypatch
     assert operator.get_openlineage_facets_on_complete(ti) is None
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_the_event_that_airflow_makes_of_the_task(sandbox: ArroyoSandbox, file: Path) -> None:
     operator, ti = submit(), TaskInstance()
     operator.execute(context(ti))

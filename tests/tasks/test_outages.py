@@ -15,9 +15,6 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from .conftest import Arrange
 from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 TASKS: dict[str, Callable[..., Make]] = {
     "submit": lambda _, **more: submit(wait_for=None, **more),
     "stop": lambda pipeline_id, **more: stop(pipeline_id, wait_for_completion=False, **more),

@@ -1,4 +1,4 @@
-"""``until_checkpoint``, ``max_restarts`` and ``Finishing``: the same in every mode and on both versions.
+"""``until_checkpoint``, ``max_restarts`` and ``Finishing``: the same in every mode.
 
 The sandbox's clock is sixty times as fast: a source gives up on its broker after half a second.
 """
@@ -16,6 +16,8 @@ from tests.support import ONE_ENDS
 from .conftest import Arrange
 from .harness import DEFERRED, FROM_TRIGGER, OPERATOR_MODES, SENSOR_MODES, SYNC, Make, run_task, sense, submit
 from .scenarios import Scenario, cases, check, fails
+
+pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
 
 RARE: dict[str, Any] = {"checkpoint_interval": 3600}
 OFTEN: dict[str, Any] = {"checkpoint_interval": 10}

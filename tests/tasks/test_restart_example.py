@@ -30,7 +30,6 @@ def call(example: Any, task_id: str, **arguments: Any) -> Any:
     return example.restart.dag.get_task(task_id).python_callable(**arguments)
 
 
-@pytest.mark.arroyo_versions("0.16")
 def test_it_diagnoses_the_failed_run_and_no_later_one(example: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     job = arrange.client.get_job(pipeline_id)

@@ -112,7 +112,6 @@ WAITS = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.arroyo_versions("0.16")
 def test_a_changed_deploy_finishes_what_it_began(sandbox: ArroyoSandbox, change: str, file: Path) -> None:
     _continues(sandbox, "proof", change, file)
 
@@ -217,7 +216,6 @@ def _delete(pipeline_id: str) -> Make:
     )
 
 
-@pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("make", [_stop, _delete, lambda _: deploy(SECOND)], ids=["stop", "delete", "deploy"])
 def test_a_connection_that_was_edited_to_another_server_is_an_error(
     make: Callable[[str], Make], sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange

@@ -43,9 +43,6 @@ from .harness import (
     sense,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 # -- how often it polls --------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ from tests.support import ONE_ENDS
 from .conftest import BROKEN, Arrange
 from .harness import DEFERRED, SYNC, context, run_task, stop
 
+pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
+
 
 def finishing(arrange: Arrange) -> str:
     return arrange.pipeline("Finishing", query=ONE_ENDS)

@@ -35,9 +35,6 @@ from .harness import (
     submit,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 PACKAGE = airflow_provider_arroyo.__path__[0]
 
 

@@ -36,9 +36,6 @@ from .harness import (
     submit,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 
 def watching(pipeline_id: str, *states: str, seconds: float = 20) -> ArroyoPipelineTrigger:
     """Return a trigger whose wait ends in that many seconds."""

@@ -30,9 +30,6 @@ from .harness import (
     submit,
 )
 
-# What is tested here does not depend on Arroyo's version.
-pytestmark = pytest.mark.arroyo_versions("0.16")
-
 LINK = "_link_ArroyoPipelineLink"
 
 
