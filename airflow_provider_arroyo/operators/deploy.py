@@ -50,8 +50,8 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
       without state. The log says which state is dropped, and where each source will start to read.
 
     Arroyo cannot change the ``tags`` and ``state_url`` of an existing pipeline; such differences are reported, and
-    take effect at the next replace. Trailing white space and the order of UDFs do not count as differences; a changed
-    comment does.
+    take effect at the next replace. Spacing and line breaks in the SQL, and the order of UDFs, do not count as
+    differences; a changed comment does.
 
     If a try is interrupted, the next one continues from what it finds. With ``deferrable``, the task stays in its
     worker while the old pipeline of a replace is stopped and the new one does not exist. If two deploys of one

@@ -1,7 +1,7 @@
 """Compares a wanted pipeline with the one on the server. Sends no requests.
 
-White space at line ends, line ends, trailing newlines, the ownership label and the order of UDFs do not count as
-differences. A label says who owns a pipeline, not what it does, so no update changes it.
+The spacing and line breaks of SQL, the ownership label and the order of UDFs do not count as differences. A label
+says who owns a pipeline, not what it does, so no update changes it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ from airflow_provider_arroyo.text import shorten, visible
 
 _SQL_PARTS = re.compile(
     r"""
-    # The white space in these is data. A doubled quote is read as two adjacent strings.
-    (?P<quoted> (?<!\w)[eE]'(?:[^'\\]|\\.)*+'? | '[^']*+'? | "[^"]*+"? | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z) )
-    | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<space> [ \t\r]++ )
+    # A doubled quote is read as two adjacent strings.
+    (?P<quoted> (?<!\w)[eE]'(?:[^'\\]|\\.)*+' | '(?:[^'\\]|\\(?!'))*+' | "(?:[^"\\]|\\(?!"))*+"
+        | (?<!\w)\$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<gap> (?: [ \t\n]++ | \r(?=\n|\Z)
+        | (?<![-+*/%<>=~!@#^&|?:]) (?: --[^\n\r]*+ | /\*(?:(?!/\*|\*/).)*+\*/ ) )++ )
+    # A number with an exponent is one word.
+    | (?P<word> \w++ (?: (?<=[\d.][eE]) [+-]\d\w*+ )? )
+    | (?P<bracket> [(),;] )
+    | (?P<operator> (?<![-+*/%<>=~!@#^&|?:]) (?: <[=>]? | >=? | ==? | != | => | ->>? | \|\| | :: | [-+*/%] )
+        (?![-+*/%<>=~!@#^&|?:]) )
+    # How these are read may depend on the reader: an open quote, a nested comment, an escaped quote …
+    | (?P<unclear> ['"`\\\r$] | -- | /\* )
+    | (?P<other> . )
     """,
     re.VERBOSE | re.DOTALL,
 )
-_BLANKS = " \t\r"
+_COMMENT = re.compile(r"--[^\n\r]*|/\*.*?\*/", re.DOTALL)
 _SHOWN_LINES = 30
 _SHOWN_COLUMNS = 160
 
@@ -67,8 +76,10 @@ class Difference:
                 return f"{self.argument}: {found!r} → {wanted!r}"
 
     def _lines(self) -> Iterator[str]:
-        found = normalized_query(without_label(self.found))
-        lines = redacted_diff(found, normalized_query(self.wanted), context_lines=1)
+        found, wanted = without_label(self.found), self.wanted
+        if (trimmed := (_trimmed(found), _trimmed(wanted)))[0] != trimmed[1]:
+            found, wanted = trimmed
+        lines = redacted_diff(found, wanted, context_lines=1)
         for line in map(visible, lines[:_SHOWN_LINES]):
             yield line if len(line) <= _SHOWN_COLUMNS else f"{line[:_SHOWN_COLUMNS]}…"
         if len(lines) > _SHOWN_LINES:
@@ -181,40 +192,47 @@ def is_same_query(stored: str, wanted: str) -> bool:
     :param stored: from the server, possibly below an ownership label.
     :param wanted: as the user wrote it. It may also begin like a label.
     """
-    normal = normalized_query(wanted)
-    return normal in (normalized_query(without_label(stored)), normalized_query(stored))
+    words = sql_words(wanted, with_comments=True)
+    return words in (sql_words(one, with_comments=True) for one in (without_label(stored), stored))
 
 
-def normalized_query(query: str) -> str:
-    """Return SQL without white space at line ends and trailing newlines; quoted text is unchanged."""
+def sql_words(query: str, *, with_comments: bool = False) -> tuple[str, ...]:
+    """Return the tokens of SQL; two texts with the same tokens have the same meaning.
 
-    def part(found: re.Match[str]) -> str:
-        if found["quoted"] is not None:
-            return found[0]
-        if found["comment"] is not None:
-            return _without_blank_ends(found[0])
-        return "" if query[found.end() : found.end() + 1] in ("\n", "") else found[0]
-
-    return _SQL_PARTS.sub(part, query).rstrip("\n")
-
-
-def sql_words(query: str) -> tuple[str, ...]:
-    """Return the tokens of SQL, without comments and spacing; quoted text is one token.
+    Spacing is left out where it cannot matter: beside brackets, commas, and operators that no other sign follows.
+    Elsewhere, it counts as one blank; in quoted text, it is data. If it is unclear where quoted text or a comment
+    ends, all the SQL is one token.
 
     :param query: the SQL, without an ownership label.
+    :param with_comments: whether comments are tokens, too, default False.
     """
     words: list[str] = []
-    end = 0
+    before, gap = "", ""
     for found in _SQL_PARTS.finditer(query):
-        words += query[end : found.start()].split()
-        words += [found[0]] if found["quoted"] is not None else []
-        end = found.end()
-    return (*words, *query[end:].split())
+        kind, text = str(found.lastgroup), found[0]
+        if kind == "unclear":
+            return (query,)
+        if kind == "gap":
+            gap = text
+            words += map(_trimmed, _COMMENT.findall(text) if with_comments else ())
+            continue
+        if gap and before and not _is_separate(before, kind) and not _is_separate(kind, before):
+            # Strings on two lines may be one.
+            words.append("\n" if before == kind == "quoted" and "\n" in gap else " ")
+        words.append(text)
+        before, gap = kind, ""
+    return tuple(words)
+
+
+def _is_separate(kind: str, other: str) -> bool:
+    """Return whether a token never merges with an adjacent one of the other kind."""
+    return kind == "bracket" or (kind == "operator" and other in ("word", "quoted"))
 
 
 def _comparable(udfs: Iterable[Udf]) -> Counter[tuple[str, str]]:
-    return Counter((_without_blank_ends(udf.definition).rstrip("\n"), udf.language or "rust") for udf in udfs)
+    return Counter((_trimmed(udf.definition), udf.language or "rust") for udf in udfs)
 
 
-def _without_blank_ends(text: str) -> str:
-    return "\n".join(line.rstrip(_BLANKS) for line in text.split("\n"))
+def _trimmed(text: str) -> str:
+    """Return text without white space at line ends and newlines at its end."""
+    return "\n".join(line.rstrip(" \t\r") for line in text.split("\n")).rstrip("\n")
