@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.client.checks import check_text
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.client.client import ArroyoClient
-    from airflow_provider_arroyo.client.models import Job, Pipeline
+    from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
@@ -212,17 +211,14 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
 
     def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
-        from airflow_provider_arroyo.pipelines.create import naming
         from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 
         namespace = self._namespace()
-        label = self._label(namespace)
         self._submission = submission = Submission(
             self._client(),
             spec,
-            label,
-            pipeline_id=users_id or label.task.pipeline_id,
-            is_users_id=users_id is not None,
+            self._label(namespace),
+            users_id=users_id,
             namespace=namespace,
             on_existing=OnExisting(self.on_existing),
         )
@@ -235,22 +231,18 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             self._has_failed = True
             self._stop_on_kill(WatchedRun(pipeline=self._known(submission)), is_timeout=True)
             raise
-        except Exception as err:
+        except Exception:
             self._submission = None
-            exists = self._show_failed(submission)
-            if exists is None or not isinstance(err, ArroyoError):
-                raise
-            raise naming(err, exists) from err.__cause__
+            self._show_failed(submission)
+            raise
 
-    def _show_failed(self, submission: Submission) -> Pipeline | None:
-        """Show and return the pipeline that exists although its submit failed; None if none is known."""
-        exists = submission.pipeline
-        if exists is not None:
-            pipeline = self._ref(exists)
+    def _show_failed(self, submission: Submission) -> None:
+        """Show the pipeline that exists although its submit failed, if one is known."""
+        if submission.pipeline is not None:
+            pipeline = self._ref(submission.pipeline)
             with suppress(Exception):  # the error of the submit matters more
                 self._show_link(self._context, pipeline)
             self._log_begin("The submit failed, but its pipeline exists", pipeline, level=logging.WARNING)
-        return exists
 
     def _remove_late(self, pipeline: PipelineRef, late: Any) -> None:
         """Remove a duplicate that was created meanwhile, on a server that does not refuse it."""

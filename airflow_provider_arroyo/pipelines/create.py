@@ -20,12 +20,7 @@ from airflow_provider_arroyo.exceptions import (
     Disposition,
 )
 from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing
-from airflow_provider_arroyo.pipelines.owned import (
-    USE_ITS_VERSION,
-    OwnedPipelines,
-    create_seconds,
-    is_same_key,
-)
+from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds
 from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
@@ -77,8 +72,7 @@ class PipelineCreator:
     :param client: sends the requests; its log gets a line for each action.
     :param spec: the wanted pipeline.
     :param label: its owner.
-    :param pipeline_id: its id on servers that let the caller choose it.
-    :param is_users_id: whether the user chose that id, so that it must not be ignored; default False.
+    :param users_id: an id that the user chose for it, and that no server may ignore; default None: its label's.
     """
 
     def __init__(
@@ -87,8 +81,7 @@ class PipelineCreator:
         spec: PipelineSpec,
         label: OwnershipLabel,
         *,
-        pipeline_id: str,
-        is_users_id: bool = False,
+        users_id: str | None = None,
     ) -> None:
         self._client = client
         self._spec = spec
@@ -96,8 +89,8 @@ class PipelineCreator:
         self._is_retry = label.try_number > 1
         self.owned = OwnedPipelines(client, label, spec=spec)
         self._existing = Existing(client)
-        self._pipeline_id = pipeline_id
-        self._is_users_id = is_users_id
+        self._users_id = users_id
+        self._pipeline_id = users_id or label.pipeline_id
         self._began = client.clock()
         self.request_ids = {self._label.request_id}
         """The ids of all requests so far, which distinguish this try's pipeline from those of other tries."""
@@ -113,7 +106,14 @@ class PipelineCreator:
         :returns: the created pipeline; if another task or try came first, its pipeline as adopted, and not touched.
         :raises ArroyoOwnershipError: if the id belongs to another owner, or a label that may be ours cannot be read.
         :raises ArroyoUnsupportedError: if the server is too old for the wanted pipeline.
+        :raises ArroyoQueryError: if Arroyo refuses the SQL.
         """
+        try:
+            return self._create(finds_first)
+        except ArroyoQueryError as err:
+            raise self._refusal(err) from err.__cause__
+
+    def _create(self, finds_first: bool) -> Submitted:
         if (created := self._put()) is not None:
             return created
         self.check_old_server()
@@ -129,7 +129,7 @@ class PipelineCreator:
 
         :raises ArroyoUnsupportedError: if there are such arguments; names them.
         """
-        ignored = self._spec.only_on_0_16 + (("pipeline_id",) if self._is_users_id else ())
+        ignored = self._spec.only_on_0_16 + (("pipeline_id",) if self._users_id else ())
         if ignored:
             raise ArroyoUnsupportedError.of(ignored)
 
@@ -145,7 +145,7 @@ class PipelineCreator:
         action = Action.CREATED if is_new else Action.ADOPTED
         return Submitted(pipeline=pipeline, action=action, late_seconds=late)
 
-    def refusal(self, error: ArroyoQueryError) -> ArroyoError:
+    def _refusal(self, error: ArroyoQueryError) -> ArroyoError:
         """Return the error for a refused create, with the messages of a validation of the user's SQL alone.
 
         A create reports fewer positions, and on 0.15 they are shifted by the line of our label.
@@ -159,18 +159,18 @@ class PipelineCreator:
         except ArroyoError:
             # The refusal is known; missing positions are no reason to fail differently.
             found = tuple(moved_up(one, self._lines_above) for one in error.diagnostics)
-            return refused(error, self._spec.query, found)
-        if found:
-            return refused(error, self._spec.query, found)
-        return ArroyoApiError(
-            f"Pipeline {shorten(self._spec.name, 80)!r} was not created, although Arroyo accepts its SQL. "
-            f"{error.method} {error.path} got: {shorten(error.server_message)}\n"
-            "Check Arroyo's log, and any gateway in between.",
-            status=error.status,
-            server_message=error.server_message,
-            method=error.method,
-            path=error.path,
-        )
+        else:
+            if not found:
+                return ArroyoApiError(
+                    f"Pipeline {shorten(self._spec.name, 80)!r} was not created, although Arroyo accepts its SQL. "
+                    f"{error.method} {error.path} got: {shorten(error.server_message)}\n"
+                    "Check Arroyo's log, and any gateway in between.",
+                    status=error.status,
+                    server_message=error.server_message,
+                    method=error.method,
+                    path=error.path,
+                )
+        return refused(error, self._spec.query, found)
 
     # -- servers with PUT (0.16 and later) -------------------------------------------------------------------
 
@@ -234,21 +234,17 @@ class PipelineCreator:
 
         :raises ArroyoOwnershipError: if it belongs to another owner.
         """
-        advice = "Choose another pipeline_id, or delete that pipeline."
         try:
             label = OwnershipLabel.of(pipeline)
         except UnreadableLabelError as err:
-            owner, why = err.owner, f"and {err}"
-            advice = USE_ITS_VERSION
-        else:
-            if label is not None and is_same_key(label, self._label):
-                return label
-            owner = label.owner if label else None
-            why = f"which belongs to {owner}" if owner else "which has no ownership label of this package"
+            raise err.refusal(pipeline, self._label.owner) from err
+        if label is not None and label.is_of_same_pipeline(self._label):
+            return label
+        why = f"belongs to {label.owner}" if label else "has no ownership label of this package"
         raise ArroyoOwnershipError(
-            f"Pipeline id {pipeline.id!r} is taken by pipeline {shorten(pipeline.name, 80)!r}, {why}; "
-            f"this is {self._label.owner}. Nothing was changed. {advice}",
-            owner=str(owner) if owner else None,
+            f"Pipeline id {pipeline.id!r} is taken by pipeline {shorten(pipeline.name, 80)!r}, which {why}; "
+            f"this is {self._label.owner}. Nothing was changed. Choose another pipeline_id, or delete that pipeline.",
+            owner=str(label.owner) if label else None,
         )
 
     # -- servers without PUT (0.15) --------------------------------------------------------------------------

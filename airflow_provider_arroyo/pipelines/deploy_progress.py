@@ -73,6 +73,8 @@ class DeployProgress(JsonValue):
     :param changes: what is changed, without secrets.
     :param not_applied: what differs but is not changed, without secrets.
     :param before: the pipeline's job before the change, so that its old state does not count as the effect.
+    :param starts: whether this deploy creates, resumes or restarts the pipeline, so that it must stop it again if
+        another deploy has created a higher generation.
     :param created_at: when the pipeline was created, seconds since the epoch; None if it was not.
     :param late_until: until when a duplicate may still appear, seconds since the epoch; None if none can.
     :param stop: what the proof of the old pipeline's final checkpoint needs; None if none was requested.
@@ -93,6 +95,7 @@ class DeployProgress(JsonValue):
     changes: tuple[Mapping[str, str], ...] = ()
     not_applied: tuple[Mapping[str, str], ...] = ()
     before: Baseline | None = None
+    starts: bool = False
     created_at: float | None = None
     late_until: float | None = None
     stop: StopRequest | None = None

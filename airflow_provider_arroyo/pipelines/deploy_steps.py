@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -10,7 +11,12 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoQueryError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoNotFoundError,
+    ArroyoUnreachableError,
+)
 from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
@@ -27,7 +33,13 @@ from airflow_provider_arroyo.pipelines.deploy_progress import (
     Waiting,
     shown,
 )
-from airflow_provider_arroyo.pipelines.existing import Action, Existing, effective_stop_mode, is_down
+from airflow_provider_arroyo.pipelines.existing import (
+    Action,
+    Existing,
+    effective_stop_mode,
+    is_down,
+    is_going_down,
+)
 from airflow_provider_arroyo.pipelines.generations import (
     RETIRE_SECONDS,
     Generations,
@@ -187,17 +199,14 @@ class DeploySteps:
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
         spec, label = required(self._spec), replace(self._label, generation=progress.generation)
-        pipeline_id = progress.deployment.pipeline_id(progress.generation)
         if progress.can_roll_back and Step.STOP_OLD in progress.steps:
             self._log.warning(
                 "Both pipelines run and write until the new one is proven: %s (start_first)", self._name
             )
         client, self._has_changed = self._client_until(progress.deadline), True
-        began, creator = client.clock(), PipelineCreator(client, spec, label, pipeline_id=pipeline_id)
+        began, creator = client.clock(), PipelineCreator(client, spec, label)
         try:
             created = creator.create()
-        except ArroyoQueryError as err:
-            raise creator.refusal(err) from err
         except ArroyoError as err:
             if (exists := creator.created) is None:
                 raise
@@ -209,7 +218,7 @@ class DeploySteps:
             is_same_task = theirs is not None and theirs.task == label.task
             if not is_same_task or compare(spec, created.pipeline).definition:
                 # Without PUT (0.15) both were created, and the younger is deleted by now.
-                overlap = duration(client.clock() - began) if created.pipeline.id != pipeline_id else ""
+                overlap = duration(client.clock() - began) if created.pipeline.id != label.pipeline_id else ""
                 raise self._generations.lost(
                     f"generation {progress.generation} ({created.pipeline.id}, by {theirs and theirs.task})",
                     f" This one's was deleted; both existed for up to {overlap}." if overlap else "",
@@ -227,6 +236,7 @@ class DeploySteps:
         return progress.done(
             pipeline=pipeline,
             request_id=request_id_of(created.pipeline),
+            starts=True,
             created_at=now,
             late_until=None if late is None else now + late,
         )
@@ -239,13 +249,22 @@ class DeploySteps:
         is_new_run = job is not None and job.state == JobState.RUNNING and begins_new_run(plan.changes)
         if plan.changes:
             self._notes.write(self._note(pipeline.pipeline_id, plan, job if is_new_run else None))
-        _, before = existing.adopt(pipeline.pipeline_id, job, patch=plan.comparison.patch)
+        progress = replace(progress, starts=job is not None and (is_down(job) or is_going_down(job)))
+        try:
+            done, before = existing.adopt(pipeline.pipeline_id, job, patch=plan.comparison.patch)
+        except ArroyoError:
+            if progress.starts:
+                # It may have taken effect although its response was lost, even after another deploy.
+                with suppress(ArroyoConnectionError, ArroyoUnreachableError):
+                    self._generations.give_way(progress, progress.generation, pipeline)
+            raise
         if plan.changes and not is_new_run and before is not None and before.state == JobState.RUNNING:
             # It was between two runs until the request.
             self._notes.write(self._note(pipeline.pipeline_id, plan, before))
         self._log.info("Requested (%s): %s, id %s", progress.action, pipeline.short, pipeline.pipeline_id)
         baseline = Baseline.of(before, requested_at=began) if before else None
-        return progress.done(before=baseline)
+        starts = progress.starts or done in (Action.RESUMED, Action.RESTARTED)
+        return progress.done(before=baseline, starts=starts)
 
     def _note(self, pipeline_id: str, plan: DeployPlan, before: Job | None = None) -> ChangeNote:
         spec = required(self._spec)
@@ -261,11 +280,10 @@ class DeploySteps:
 
     def _after_proof(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         pipeline = required(progress.pipeline)
-        began_it = progress.created_at is not None or progress.action in (Action.RESUMED, Action.RESTARTED)
         if result.outcome in (Outcome.STOPPED, Outcome.DELETED):
             # It may have been stopped to be replaced.
             self._generations.check_newest(progress)
-        elif began_it and result.outcome is not Outcome.UNREACHABLE:
+        elif progress.starts and result.outcome is not Outcome.UNREACHABLE:
             self._generations.give_way(progress, progress.generation, pipeline)
         if result.outcome is Outcome.REACHED:
             self._job = result.job

@@ -17,7 +17,6 @@ from airflow_provider_arroyo.pipelines.deploy_plan import Generation
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.owned import (
-    USE_ITS_VERSION,
     Labelled,
     OwnedPipelines,
     from_before,
@@ -104,7 +103,10 @@ class Generations:
         for pipeline in sorted(
             client.iter_pipelines(name=self._deployment.name), key=lambda one: one.created_at_micros
         ):
-            label = self._read_label(pipeline)
+            try:
+                label = OwnershipLabel.of(pipeline)
+            except UnreadableLabelError as err:
+                raise err.refusal(pipeline, self._deployment) from err
             if label is not None and label.deployment == self._deployment:
                 mine[label.generation].append((pipeline, label))
             else:
@@ -117,16 +119,6 @@ class Generations:
             with suppress(ArroyoNotFoundError):
                 found.append(Generation(number=number, pipeline=kept, job=client.get_job(kept.id)))
         return found, others, len(found) == len(mine)
-
-    def _read_label(self, pipeline: Pipeline) -> OwnershipLabel | None:
-        try:
-            return OwnershipLabel.of(pipeline)
-        except UnreadableLabelError as err:
-            raise ArroyoOwnershipError(
-                f"{pipeline.label} may belong to {self._deployment}, but {err}. Nothing was changed. "
-                f"{USE_ITS_VERSION}",
-                owner=str(err.owner) if err.owner else None,
-            ) from err
 
     def _among_others(
         self,

@@ -18,8 +18,6 @@ from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabe
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
-USE_ITS_VERSION = "Use the version of this package that created it, or delete that pipeline."
-
 _SKEW_MICROS = 60_000_000
 """By how many seconds a pipeline may be dated earlier than one that was created before it."""
 
@@ -29,11 +27,6 @@ Labelled = tuple[Pipeline, OwnershipLabel]
 def create_seconds(client: ArroyoClient, udfs: Sequence[Udf]) -> float:
     """Return how long a create may be under way: what the client allows for it. Later, none takes effect."""
     return max(client.settings.read_timeout_seconds, COMPILE_TIMEOUT_SECONDS if udfs else 0.0)
-
-
-def is_same_key(one: OwnershipLabel, other: OwnershipLabel) -> bool:
-    """Return whether two labels are of the same submit, or of the same generation of a deployment."""
-    return (one.key, one.generation) == (other.key, other.generation)
 
 
 def which_namespace_to_set(theirs: str) -> str:
@@ -101,7 +94,7 @@ class OwnedPipelines:
             if since_micros is not None and 0 < pipeline.created_at_micros < since_micros - _SKEW_MICROS:
                 break
             label = self._read_label(pipeline)
-            if label is not None and is_same_key(label, self._label):
+            if label is not None and label.is_of_same_pipeline(self._label):
                 found.append((pipeline, label))
             elif (
                 label is not None
@@ -202,11 +195,7 @@ class OwnedPipelines:
             has_key = has_key or self._label.key in pipeline.tags.values()
             is_same = self._spec is not None and not compare(self._spec, pipeline).definition
             if has_key or (is_same and not is_others):
-                raise ArroyoOwnershipError(
-                    f"{pipeline.label} may belong to "
-                    f"{self._label.owner}, but {err}. Nothing was changed or created. {USE_ITS_VERSION}",
-                    owner=str(err.owner) if err.owner else None,
-                ) from err
+                raise err.refusal(pipeline, self._label.owner) from err
             if self._spec is not None:
                 # Otherwise this was logged before the create.
                 self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)

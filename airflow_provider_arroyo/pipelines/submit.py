@@ -13,9 +13,9 @@ from enum import StrEnum
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError, ArroyoQueryError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import Difference, compare
-from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted
+from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted, naming
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.ownership import (
     Namespace,
@@ -47,8 +47,7 @@ class Submission:
     :param client: sends the requests; its log gets a line for each action.
     :param spec: the wanted pipeline.
     :param label: its owner.
-    :param pipeline_id: its id on servers that let the caller choose it.
-    :param is_users_id: whether the user chose that id, so that it must not be ignored.
+    :param users_id: an id that the user chose for it, and that no server may ignore; default None: its owner's.
     :param namespace: the owner's namespace; default an explicitly set one.
     :param on_existing: what to do with a pipeline that an earlier try created, default adopt.
     :raises ValueError: if the user's tags collide with ours.
@@ -60,8 +59,7 @@ class Submission:
         spec: PipelineSpec,
         label: OwnershipLabel,
         *,
-        pipeline_id: str,
-        is_users_id: bool = False,
+        users_id: str | None = None,
         namespace: Namespace | None = None,
         on_existing: OnExisting = OnExisting.ADOPT,
     ) -> None:
@@ -69,8 +67,7 @@ class Submission:
         self._client = client
         self._spec = spec
         self._label = label
-        self._pipeline_id = pipeline_id
-        self._is_users_id = is_users_id
+        self._users_id = users_id
         self._namespace = namespace or Namespace(name=label.task.namespace, is_explicit=True)
         self._on_existing = on_existing
         self.is_pending = True
@@ -82,7 +79,7 @@ class Submission:
         self.adopted: Pipeline | None = None
         """The pipeline of an earlier try, once it was found; None if one must be created."""
         self._existing = Existing(client)
-        self._creator = PipelineCreator(client, spec, label, pipeline_id=pipeline_id, is_users_id=is_users_id)
+        self._creator = PipelineCreator(client, spec, label, users_id=users_id)
 
     @property
     def pipeline(self) -> Pipeline | None:
@@ -101,10 +98,9 @@ class Submission:
             submitted = self._run()
         except ArroyoError as err:
             self.is_pending = False
-            refusal = self._creator.refusal(err) if isinstance(err, ArroyoQueryError) else err
-            if refusal is err:
+            if self.pipeline is None:
                 raise
-            raise refusal from err
+            raise naming(err, self.pipeline) from err.__cause__
         self.has_created = submitted.action in (Action.CREATED, Action.REPLACED)
         self.is_pending = False
         return submitted
@@ -151,8 +147,8 @@ class Submission:
         if self._on_existing is OnExisting.REPLACE:
             return self._replace(pipeline)
         differences = compare(self._spec, pipeline).definition
-        if self._pipeline_id != pipeline.id and self._is_users_id:
-            wanted = Difference(argument="pipeline_id", found=pipeline.id, wanted=self._pipeline_id)
+        if self._users_id not in (None, pipeline.id):
+            wanted = Difference(argument="pipeline_id", found=pipeline.id, wanted=self._users_id)
             differences = (wanted, *differences)
         if differences:
             return self._replace_if_down(pipeline, job, differences)

@@ -108,8 +108,7 @@ class Bench:
             client or self.client,
             spec,
             label,
-            pipeline_id=pipeline_id or owner.pipeline_id,
-            is_users_id=pipeline_id is not None,
+            users_id=pipeline_id,
             namespace=Namespace(
                 name=owner.namespace, is_explicit=is_namespace_explicit, derived=derived_namespace
             ),

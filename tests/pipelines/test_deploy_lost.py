@@ -1,17 +1,19 @@
-"""Creates of a deploy on Arroyo 0.15 that arrive late or are sent twice: one pipeline is left."""
+"""Creates of a deploy that arrive late or twice, and changes whose response is lost: one pipeline is left."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoError, ArroyoQueryError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.bench import endpoint
-from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.pipelines.deploy_bench import BROKEN, OTHER_TASK, SECOND, SPEC, DeployBench, open_deploy_bench
 from tests.pipelines.test_submit_lost import LateCreate
 
 FIRST_OR_SECOND = pytest.mark.parametrize("spec", [SPEC, SECOND], ids=["first", "replace"])
@@ -116,3 +118,55 @@ def _client_until_arrival(bench: DeployBench, late: LateCreate, seconds: float) 
             late.arrive()
 
     return bench.new_client(before=arrive, sleep=late.sleep_and_arrive_after(seconds))
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_sql_on_which_arroyo_hangs_up_is_refused_with_one_error(version: str) -> None:
+    query = SPEC.query.replace("SELECT counter", "SELECT DISTINCT ON (counter) counter")
+    with open_deploy_bench(version) as bench:
+        with pytest.raises(ArroyoQueryError, match="closes the connection on this SQL") as caught:
+            bench.deploy(replace(SPEC, query=query))
+        assert caught.value.__cause__ is not caught.value
+        assert bench.pipelines() == []
+
+
+def _overtaken_when_it_resumes(bench: DeployBench, overtake: Callable[[], object], lost: int) -> ArroyoClient:
+    """Return a client that loses the responses to some resumes; another deploy runs before the next try of the first.
+
+    The next try resumes what that deploy has just stopped.
+    """
+    sent = 0
+
+    def after(request: requests.PreparedRequest) -> None:
+        nonlocal sent
+        if request.method == "PATCH" and "none" in str(request.body):
+            sent += 1
+            if sent == 1:
+                overtake()
+            if sent <= lost:
+                raise requests.ConnectionError("reset")
+
+    return bench.new_client(after=after)
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("has_leftovers, lost", [(True, 1), (False, 1000)])
+def test_a_resume_whose_response_was_lost_yields_to_a_deploy_that_keeps_the_old_pipeline(
+    version: str, has_leftovers: bool, lost: int
+) -> None:
+    with open_deploy_bench(version) as bench:
+        spec, old = SPEC, bench.deployed()
+        if has_leftovers:
+            spec = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
+            old = bench.deployed(spec=spec, keep_old=True)
+        bench.change(old.id, "stop", "Stopped")
+
+        def overtake() -> None:
+            bench.deploy(SECOND, task=OTHER_TASK, keep_old=True)
+
+        client = _overtaken_when_it_resumes(bench, overtake, lost)
+        with pytest.raises(ArroyoError, match="Another deploy of 'orders' has created generation"):
+            bench.deploy(spec, client=client)
+        running = [bench.client.get_pipeline(one).query for one in bench.running()]
+        assert len(running) == 1
+        assert running[0].endswith(SECOND.query)

@@ -335,5 +335,6 @@ def test_sql_on_which_arroyo_hangs_up_is_refused_without_another_create(bench: B
     with pytest.raises(ArroyoQueryError, match="closes the connection on this SQL") as caught:
         bench.submit(spec, client=bench.new_client(before=note))
     assert caught.value.is_fatal
+    assert caught.value.__cause__ is not caught.value
     assert creates == (["PUT", "POST"] if bench.version == "0.15" else ["PUT"])
     assert bench.sandbox.store.pipelines == {}
