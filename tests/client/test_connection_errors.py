@@ -38,11 +38,6 @@ def failure(client: ArroyoClient, request: Request[Any], disposition: Dispositio
     return str(error)
 
 
-@pytest.fixture
-def client(connect: Connect, server: Server) -> ArroyoClient:
-    return connect(server.url(), read_timeout_seconds=0.3)
-
-
 # -- not sent ------------------------------------------------------------------------------------------------------
 
 
@@ -79,14 +74,18 @@ def test_a_connection_that_is_not_accepted_times_out(connect: Connect) -> None:
 # -----------------------------------------------------------------------------------
 
 
-def test_a_missing_response_times_out(client: ArroyoClient, server: Server) -> None:
-    server.play(HANG)
-    assert "did not respond to GET /jobs in time" in failure(client, LIST, IF_IDEMPOTENT)
-
-
-def test_a_response_that_stops_in_the_middle_times_out(client: ArroyoClient, server: Server) -> None:
-    server.play(Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "hang"))
-    assert "in time" in failure(client, LIST, IF_IDEMPOTENT)
+@pytest.mark.parametrize(
+    "step, words",
+    [
+        (HANG, "did not respond to GET /jobs in time"),
+        (Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "hang"), "in time"),
+    ],
+)
+def test_a_response_that_does_not_end_times_out(
+    step: Reply, words: str, connect: Connect, server: Server
+) -> None:
+    server.play(step)
+    assert words in failure(connect(server.url(), read_timeout_seconds=0.3), LIST, IF_IDEMPOTENT)
 
 
 @pytest.mark.parametrize("step", [RESET, CLOSE, Reply(unread=True, then="reset")])

@@ -129,7 +129,7 @@ class Bench:
         watched: WatchedRun | None = None,
         is_timeout: bool = False,
         connect: Callable[[], Any] | None = None,
-        limit_seconds: float = 5.0,
+        limit_seconds: float = 60.0,
     ) -> bool:
         """Kill the task; return whether a stop was requested."""
         self.sandbox.requests.clear()

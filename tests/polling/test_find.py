@@ -231,6 +231,7 @@ async def test_a_missed_poll_reloads_the_connection_once_for_all_waits() -> None
 
 async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
     clock, connected = SteadyClock(), []
+    began = clock()
 
     async def connect() -> ArroyoClient:
         connected.append(1)
@@ -238,7 +239,8 @@ async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox
 
     async def find(number: int) -> Any:
         async with name_finder("key", connect) as finder:
-            wait = waiting(clock, seconds=3.5, name=f"orders {number}")
+            # However slow the machine is, one is there before its deadline.
+            wait = waiting(clock, seconds=60 if number == 7 else 3.5, name=f"orders {number}")
             found = await finder.find(
                 wait, resolve(f"orders {number}"), clock=clock, interval_seconds=0.1, log=logger(Lines())
             )
@@ -253,8 +255,8 @@ async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox
     made, *found = await asyncio.gather(create(), *(find(number) for number in range(50)))
     assert found[7] == made
     assert set(found) == {made, Outcome.TIMED_OUT}
-    # Fifty searches for three seconds: at most one list per second, and the requests about the found pipeline.
-    assert sandbox.requests.count("GET", "/api/v1/pipelines*") <= 8
+    # Fifty searches: at most one list per second, and the requests about the found pipeline.
+    assert sandbox.requests.count("GET", "/api/v1/pipelines*") <= 5 + clock() - began
     assert len(connected) == 2
 
 

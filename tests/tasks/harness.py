@@ -57,7 +57,7 @@ SENSOR_MODES = (*OPERATOR_MODES, RESCHEDULE, FROM_TRIGGER)
 
 def submit(query: str = ENDLESS, **more: Any) -> Make:
     """Return a factory for a task that submits the pipeline ``orders``."""
-    given = {"pipeline_name": "orders", "query": query, "stable_for": 0.3, "timeout": 20, **more}
+    given = {"pipeline_name": "orders", "query": query, "stable_for": 0.3, "timeout": 60, **more}
     return lambda **mode: ArroyoSubmitPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
@@ -68,8 +68,8 @@ def deploy(query: str = ENDLESS, **more: Any) -> Make:
         "query": query,
         "checkpoint_interval": 1,
         "stable_for": 0.3,
-        "timeout": 20,
-        "rollback_timeout": 20,
+        "timeout": 60,
+        "rollback_timeout": 60,
         "allow_state_loss": True,
         **more,
     }
@@ -80,7 +80,7 @@ def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:
     """Return a factory for a sensor for these states."""
     given = {
         "pipeline_id": pipeline_id,
-        "timeout": 20,
+        "timeout": 60,
         **({"target_states": states} if states else {}),
         **more,
     }
@@ -89,19 +89,19 @@ def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:
 
 def sense_checkpoint(pipeline_id: str | None = None, **more: Any) -> Make:
     """Return a factory for a checkpoint sensor."""
-    given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
+    given = {"pipeline_id": pipeline_id, "timeout": 60, **more}
     return lambda **mode: ArroyoCheckpointSensor(task_id="a_task", **{**given, **mode})
 
 
 def sense_metric(pipeline_id: str | None = None, **more: Any) -> Make:
     """Return a factory for a metric sensor."""
-    given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
+    given = {"pipeline_id": pipeline_id, "timeout": 60, **more}
     return lambda **mode: ArroyoMetricSensor(task_id="a_task", **{**given, **mode})
 
 
 def stop(pipeline_id: str | None, **more: Any) -> Make:
     """Return a factory for a task that stops a pipeline."""
-    given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
+    given = {"pipeline_id": pipeline_id, "timeout": 60, **more}
     return lambda **mode: ArroyoStopPipelineOperator(task_id="a_task", **{**given, **mode})
 
 

@@ -42,8 +42,8 @@ def test_a_failed_deploy_is_diagnosed_too(sandbox: ArroyoSandbox) -> None:
 
 def test_a_timeout_names_an_unreachable_broker(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     sandbox.faults.kafka_away()
-    arrange.after_polls(sandbox.advance, 45)
-    error = run_task(submit(until_checkpoint=True, timeout=4), SYNC).error
+    arrange.after_polls(sandbox.advance, 45, polls=1)
+    error = run_task(submit(until_checkpoint=True, timeout=8), SYNC).error
     assert diagnosis_of(error) == "broker_unreachable"
     assert "Diagnosis (broker_unreachable): " in str(error)
     assert "allow more time" in str(error)

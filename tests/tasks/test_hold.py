@@ -103,8 +103,6 @@ async def _over(trigger: ArroyoPipelineTrigger) -> None:
     async with asyncio.timeout(30):
         while trigger._wait is None or trigger._wait._over is None:  # noqa: ASYNC110  # the trigger sets no event
             await asyncio.sleep(0.02)
-        # Give it time to leave the poller.
-        await asyncio.sleep(0.1)
 
 
 def result_of(payload: Any) -> Any:
@@ -132,25 +130,26 @@ def test_the_trigger_knows_the_moment_of_the_deferral_and_the_hold(
 
 def test_an_early_event_is_held_and_not_evaluated_again(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    sandbox.faults.stop(pipeline_id, after=0.3)
-    began = time.monotonic()
     trigger = held(sense(pipeline_id, "Stopped", timeout=100), 3.0)
+    began = time.monotonic()
+    sandbox.faults.stop(pipeline_id)
 
     async def fired() -> tuple[Any, float, int]:
         running = asyncio.create_task(fire(trigger))
         await asyncio.to_thread(arrange.until, pipeline_id, "Stopped")
         await _over(trigger)
+        over_at, polls = time.time(), sandbox.requests.count("GET", "*/jobs")
         arrange.client.delete_pipeline(pipeline_id)
-        polls = sandbox.requests.count("GET", "*/jobs")
         (payload,) = await running
-        return payload, time.monotonic() - began, sandbox.requests.count("GET", "*/jobs") - polls
+        return payload, over_at, sandbox.requests.count("GET", "*/jobs") - polls
 
-    payload, took, polls = asyncio.run(fired())
+    payload, over_at, polls = asyncio.run(fired())
     result = result_of(payload)
     assert (result.outcome, result.job.state) == (Outcome.REACHED, "Stopped")
-    assert polls == 0
-    assert took >= 2.9
-    assert result.reached_at < time.time() - 0.5
+    # One may have been on its way; without the hold's end of the polls, there would be thirty.
+    assert polls <= 1
+    assert time.monotonic() - began >= 2.9
+    assert result.reached_at <= over_at + 0.1
 
 
 @pytest.mark.parametrize(
@@ -246,7 +245,7 @@ def test_a_kill_during_the_hold_is_like_a_kill_during_the_wait(
 # -- deadlines -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [{"timeout": 5}, {"execution_timeout": timedelta(seconds=5)}])
+@pytest.mark.parametrize("limit", [{"timeout": 50}, {"execution_timeout": timedelta(seconds=50)}])
 @pytest.mark.parametrize("make", [submit, sense, stop], ids=["submit", "sense", "stop"])
 def test_a_wait_that_must_end_within_the_hold_stays_in_the_worker(
     make: Any,
@@ -256,7 +255,7 @@ def test_a_wait_that_must_end_within_the_hold_stays_in_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a hold, its event or its timeout would come after the deadline."""
-    monkeypatch.setenv(SETTING, "6")
+    monkeypatch.setenv(SETTING, "60")
     if make is submit:
         task = submit(**limit)
     else:
