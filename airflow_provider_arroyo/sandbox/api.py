@@ -152,7 +152,7 @@ class Api:
         return self._start(pipeline, wanted)
 
     def _preview(self, call: Call) -> Response:
-        pipeline = self._new_pipeline(call, f"preview_{self.engine.now // 1000}", is_preview=True)
+        pipeline = self._new_pipeline(call, f"preview_{self.engine.server_now // 1000}", is_preview=True)
         return self._start(pipeline, Wanted(parallelism=1, interval_micros=PREVIEW_INTERVAL_MICROS))
 
     def _new_pipeline(self, call: Call, name: str, *, is_preview: bool = False) -> Pipeline:
@@ -162,7 +162,7 @@ class Api:
             id=call.ids[0] if call.ids else new_id(self.engine.rng, "pl"),
             name=name,
             query=fields["query"],
-            created_at=self.store.dated(self.engine.now),
+            created_at=self.store.dated(self.engine.server_now),
             graph=planned.graph or {},
             sources=planned.sources,
             sinks=planned.sinks,
@@ -182,7 +182,7 @@ class Api:
         job = pipeline.job = Job(
             id=new_id(self.engine.rng, "job"),
             pipeline=pipeline,
-            created_at=self.store.dated(self.engine.now),
+            created_at=self.store.dated(self.engine.server_now),
             wanted=wanted,
         )
         self.store.add(pipeline)

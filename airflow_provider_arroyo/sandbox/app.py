@@ -61,7 +61,7 @@ class App:
             self._send(connection, json_response({"error": "the sandbox broke down: see its log"}, 500))
 
     def _send(self, connection: Connection, response: Response) -> None:
-        headers = {"date": formatdate(self._engine.now // 1_000_000, usegmt=True), **response.headers}
+        headers = {"date": formatdate(self._engine.server_now // 1_000_000, usegmt=True), **response.headers}
         if response.content_type is not None:
             headers["content-type"] = response.content_type
         connection.respond(response.status, headers, response.body)

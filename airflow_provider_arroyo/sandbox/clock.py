@@ -138,11 +138,12 @@ class Agenda:
         self.now = clock.now_micros()
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._planned = 0
-        self._skew = 0
+        self._skews: list[tuple[int, int]] = []
+        """Since when the server's clock has been ahead of the sandbox's, and by how much."""
 
     def advance(self) -> int:
         """Carry out everything that is due, and return the time."""
-        until = self.clock.now_micros() + self._skew
+        until = self.clock.now_micros()
         heap = self._heap
         while heap and heap[0][0] <= until:
             moment, _, act = heapq.heappop(heap)
@@ -165,17 +166,15 @@ class Agenda:
         """When the next action is due; None: nothing is planned."""
         return self._heap[0][0] if self._heap else None
 
-    def skew_by(self, skew: int) -> int:
-        """Set how far the server's clock is ahead of the sandbox's; return by how much that changes it.
+    def set_skew(self, skew: int) -> None:
+        """Set the server's clock ahead of the sandbox's from now on, or behind it, in microseconds."""
+        self._skews.append((self.advance(), skew))
 
-        Planned actions happen when they would have happened without it.
-        """
-        by = skew - self._skew
-        self._skew = skew
-        self.now += by
-        self._heap = [(moment + by, number, act) for moment, number, act in self._heap]
-        return by
+    def server_time(self, moment: int) -> int:
+        """Return what the server's clock shows at a moment."""
+        return moment + next((skew for since, skew in reversed(self._skews) if since <= moment), 0)
 
-    def on_clock(self, moment: int) -> int:
-        """Convert a moment of the server's clock to the sandbox's clock."""
-        return moment - self._skew
+    @property
+    def server_now(self) -> int:
+        """What the server's clock shows now."""
+        return self.server_time(self.now)

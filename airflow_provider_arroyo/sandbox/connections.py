@@ -118,7 +118,7 @@ class Connections:
         table = {
             "id": new_id(self._engine.rng, "ct"),
             "name": fields["name"],
-            "created_at": self._store.dated(self._engine.now),
+            "created_at": self._store.dated(self._engine.server_now),
             "connector": connector,
             "connection_profile": profile,
             "table_type": _table_type(connector, config or {}),
@@ -167,7 +167,7 @@ class Connections:
         name, problem = _read_udf(fields)
         if problem is not None:
             raise RefusedError(400, problem)
-        now = self._store.dated(self._engine.now)
+        now = self._store.dated(self._engine.server_now)
         udf = {
             "id": new_id(self._engine.rng, "udf"),
             "prefix": fields["prefix"],

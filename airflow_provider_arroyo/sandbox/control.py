@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from . import fault_types, runs
+from . import fault_types
 from .api import Api
 from .faults import Faults
 from .http_server import HttpRequest
@@ -168,12 +168,10 @@ class Control:
 
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
         with self._store.lock:
-            now = self._engine.advance()
+            self._engine.advance()
             job = self._store.job_of(pipeline_id)
             if job is None:
                 raise RefusedError(404, f"there is no pipeline with the id {pipeline_id}")
-            runs.catch_up(job, now, self._engine.rng)
-            unfinished = runs.under_way(job, now)
             not_judged = (item.what for item in self._api.not_judged if item.query == job.pipeline.query)
             return {
                 **_summary(job),
@@ -181,8 +179,8 @@ class Control:
                 "parallelism": job.wanted.parallelism,
                 "tags": job.pipeline.tags,
                 "checkpoints": [
-                    {**dataclasses.asdict(item), "done": item is not unfinished}
-                    for item in job.checkpoints[: -_SHOWN - 1 : -1]
+                    {**dataclasses.asdict(item), "done": done}
+                    for item, done in self._engine.checkpoints(job)[: -_SHOWN - 1 : -1]
                 ],
                 "errors": job.errors[: -_SHOWN - 1 : -1],
                 "not_judged": next(not_judged, ()),

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.models import JobState
 from . import lifecycle, runs
 from .clock import Agenda, Clock, micros
 from .lifecycle import Cause, Millis, Transition, Variant, Version
-from .records import Job, Store, new_id
+from .records import Checkpoint, Job, Store, new_id
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
@@ -48,18 +48,6 @@ class Engine(Agenda):
         self._table = lifecycle.transitions(variant)
         self._poll_period = self._draw(lifecycle.POLL_MILLIS)
         self._poll_origin = self.now - rng.randrange(self._poll_period)
-
-    def set_skew(self, skew: int) -> None:
-        """Set the server's clock ahead of the sandbox's, or behind it, in microseconds.
-
-        What is written keeps its times, what is under way moves along.
-        """
-        before = self.advance()
-        by = self.skew_by(skew)
-        self._poll_origin += by
-        for job in self.store.jobs():
-            runs.shift(job, before, by, self.rng)
-            self.touch(job)
 
     def _draw(self, millis: Millis) -> int:
         return self.rng.randint(millis[0] * 1000, millis[1] * 1000)
@@ -103,6 +91,13 @@ class Engine(Agenda):
                 return
         if job.state == JobState.RUNNING and job.wanted.interval_micros != job.seen.interval_micros:
             runs.change_interval(job, self.now, self.rng)
+
+    def checkpoints(self, job: Job) -> list[tuple[Checkpoint, bool]]:
+        """Return the checkpoints of a job, by the server's clock, the oldest first, and whether each is finished."""
+        runs.catch_up(job, self.now, self.rng)
+        unfinished = runs.under_way(job, self.now)
+        skews = ((one, self.server_time(one.start) - one.start) for one in job.checkpoints)
+        return [(one.shifted(skew), one is not unfinished) for one, skew in skews]
 
     # -- what happens -------------------------------------------------------------------------------------
 
@@ -176,7 +171,7 @@ class Engine(Agenda):
         self, job: Job, details: str, domain: str, *, message: str = "task failed", operator_id: str = ""
     ) -> None:
         """Add an entry to the errors that the API lists."""
-        entry = {"id": new_id(self.rng, "jlm"), "created_at": self.now, "operator_id": operator_id}
+        entry = {"id": new_id(self.rng, "jlm"), "created_at": self.server_now, "operator_id": operator_id}
         entry |= {"task_index": 0, "level": "error", "message": message, "details": details}
         job.errors.append(entry | {"error_domain": domain})
 
@@ -269,7 +264,7 @@ class Engine(Agenda):
             self._running(job)
         elif job.terminal or state == JobState.FAILING:
             if before != JobState.FAILING:
-                job.finish_time = self.now
+                job.finish_time = self.server_now
             job.restarted = job.restarted and state == JobState.FAILING
         if stays is not None:
             self._plan(job, stays, lambda: self.controller_up and self.happen(job, Cause.TIME))
@@ -296,7 +291,7 @@ class Engine(Agenda):
 
     def _running(self, job: Job) -> None:
         if job.started_anew or job.start_time is None:
-            job.start_time = self.now
+            job.start_time = self.server_now
         job.started_anew = False
         job.finish_time = None
         job.tasks = job.seen.parallelism * len(job.pipeline.graph.get("nodes", ()))

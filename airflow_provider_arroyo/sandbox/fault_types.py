@@ -100,7 +100,7 @@ def _on_pipelines(meaning: str, *positional: str, at_creation: bool = False, **o
 
 _AFTER = Field(False, bool, "whether the call takes effect first, so that only its response is lost")
 _ALWAYS = Field(None, int | None, low=1)
-_AWAY = Field(None, float | None, "for how long, on the sandbox's clock; None: until it is brought back")
+_AWAY = Field(None, float | None)
 KINDS: Mapping[str, Kind] = {
     "status": _on_requests(
         "Respond with a status.",
@@ -139,7 +139,7 @@ KINDS: Mapping[str, Kind] = {
         content_type=Field("text/html; charset=utf-8", str),
     ),
     "api_away": _on_server(
-        "Take the API down for ``seconds``, or until ``api_back()``, which only Python has: connections are reset, "
+        "Take the API down for ``seconds``, or until ``api_back()``: connections are reset, "
         "new ones refused.",
         seconds=_AWAY,
     ),

@@ -100,7 +100,7 @@ class Faults:
             self._cancel_return()
             self._server.close()
             if fault.seconds is not None:
-                back = engine.on_clock(engine.now + micros(fault.seconds))
+                back = engine.now + micros(fault.seconds)
                 self._cancel_return = engine.clock.call_at(back, self._server.open)
         return fault.id
 

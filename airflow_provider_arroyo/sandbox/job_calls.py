@@ -52,31 +52,31 @@ class JobCalls:
         return listing((responses.record(entry, self._version) for entry in dated), has_more=more)
 
     def _checkpoints(self, call: Call) -> Response:
-        job, now = self._job(call), self._engine.now
-        runs.catch_up(job, now, self._engine.rng)
-        unfinished, listed = runs.under_way(job, now), job.checkpoints
-        if self._engine.variant == "0.16-worker":
+        job, engine = self._job(call), self._engine
+        listed = engine.checkpoints(job)
+        if engine.variant == "0.16-worker":
             # The leading worker has them in its memory, so there are those of its own run, while it runs.
-            since = job.run_started
-            listed = [one for one in listed if since is not None and one.start >= since and not job.terminal]
-        return listing(
-            responses.checkpoint(item, now, self._version, done=item is not unfinished) for item in listed
-        )
+            since = None if job.terminal or job.run_started is None else engine.server_time(job.run_started)
+            listed = [one for one in listed if since is not None and one[0].start >= since]
+        now = engine.server_now
+        return listing(responses.checkpoint(item, now, self._version, done=done) for item, done in listed)
 
     def _checkpoint_groups(self, call: Call) -> Response:
         epoch = call.ids[2]
         if not (epoch.isascii() and epoch.isdecimal() and len(epoch) < 10):
             words = f"Invalid URL: Cannot parse `epoch` with value `{epoch}` to a `u32`"
             raise RefusedError(400, words, is_plain_text=True)
-        job, now = self._job(call), self._engine.now
-        runs.catch_up(job, now, self._engine.rng)
-        found = next((item for item in job.checkpoints if item.epoch == int(epoch)), None)
-        if found is None:
-            raise RefusedError(404, f"Checkpoint with epoch {int(epoch)} for job '{job.id}' not found")
-        return listing(responses.checkpoint_groups(job, found, now, self._engine.rng))
+        job, engine = self._job(call), self._engine
+        for found, done in engine.checkpoints(job):
+            if found.epoch == int(epoch):
+                is_empty = not done and engine.server_now < found.operators_done
+                return listing(() if is_empty else responses.checkpoint_groups(job, found, engine.rng))
+        raise RefusedError(404, f"Checkpoint with epoch {int(epoch)} for job '{job.id}' not found")
 
     def _metrics(self, call: Call) -> Response:
-        return listing(map(render, runs.metric_groups(self._job(call), self._engine.now, self._engine.rng)))
+        engine = self._engine
+        groups = runs.metric_groups(self._job(call), engine.now, engine.rng, engine.server_time)
+        return listing(map(render, groups))
 
     def _output(self, call: Call) -> Output:
         job = self._job(call)

@@ -45,14 +45,14 @@ def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading
             data = {
                 "operator_id": rows.operator_id,
                 "subtask_idx": 0,
-                "timestamps": moments,
+                "timestamps": list(map(engine.server_time, moments)),
                 "start_id": start_id,
                 "batch": render(batch).decode(),
             }
             yield b"data: %b\nid: %d\n\n" % (render(data), number)
             number += 1
         if alive:
-            engine.clock.wait_until(engine.on_clock(max(due, now + 1_000)), cancelled)
+            engine.clock.wait_until(max(due, now + 1_000), cancelled)
 
 
 class _Rows:

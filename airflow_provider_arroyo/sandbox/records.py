@@ -47,6 +47,11 @@ class Checkpoint:
     finish: int
     parallelism: int
 
+    def shifted(self, by: int) -> Checkpoint:
+        """Return it with other times."""
+        times = (self.start + by, self.operators_done + by, self.finish + by)
+        return Checkpoint(self.epoch, self.stopping, *times, self.parallelism)
+
 
 @dataclass(slots=True)
 class Job:
@@ -89,7 +94,7 @@ class Job:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     next_checkpoint: int | None = None
     checkpoint_until: int | None = None
-    """When the last checkpoint finishes, by the server's present clock; None: it is finished."""
+    """When the last checkpoint finishes; None: it is finished."""
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     # Injected faults.

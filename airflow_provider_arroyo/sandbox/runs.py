@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 from .clock import micros
@@ -137,31 +138,16 @@ def drop_unfinished(job: Job, now: int) -> bool:
     return True
 
 
-def shift(job: Job, now: int, by: int, rng: random.Random) -> None:
-    """Shift unfinished times after the server's clock was set; finished ones stay."""
-    catch_up(job, now, rng)
-    job.entered += by
-    if job.picked_up_at is not None:
-        job.picked_up_at += by
-    if (last := under_way(job, now)) is not None and job.checkpoint_until is not None:
-        last.start += by
-        last.operators_done += by
-        last.finish += by
-        job.checkpoint_until += by
-    else:
-        job.checkpoint_until = None
-    if job.run_started is not None and job.run_ended is None:
-        job.run_started += by
-        if job.next_checkpoint is not None:
-            job.next_checkpoint += by
-
-
-def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]]:
+def metric_groups(
+    job: Job, now: int, rng: random.Random, server_time: Callable[[int], int]
+) -> list[dict[str, Any]]:
     """Return the metrics of every node, as the API lists them; the order is not stable.
 
     Rates follow those of the sources, or the job's traffic, smoothed as Arroyo smooths them. The first sample of a
     run, some two seconds in, has nothing but the backpressure. Once a source has ended, and after the run, the last
     values stay.
+
+    :param server_time: converts a moment to the server's clock.
     """
     if job.run_started is None:
         return []
@@ -175,7 +161,13 @@ def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]
             first = 1 if name == "backpressure" else 2
             numbers = range(max(first, samples - KEPT_SAMPLES + 1), samples + 1)
             subtasks = [
-                {"index": index, "metrics": _series(job, node["node_id"], numbers, values[name], name)}
+                {
+                    "index": index,
+                    "metrics": [
+                        {"time": server_time(moment), "value": value}
+                        for moment, value in _series(job, node["node_id"], numbers, values[name], name)
+                    ],
+                }
                 for index in range(job.run_parallelism)
                 if numbers
             ]
@@ -185,7 +177,7 @@ def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]
     return groups
 
 
-def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> list[dict[str, float]]:
+def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> list[tuple[int, float]]:
     begun = job.run_started or 0
     is_smoothed = name != "backpressure"
     # Older values have no visible effect any more.
@@ -198,7 +190,7 @@ def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> 
             value = (1 - _SMOOTHING) * last + _SMOOTHING * value
         last = value
         if number >= numbers.start:
-            series.append({"time": moment, "value": value})
+            series.append((moment, value))
     return series
 
 

@@ -80,7 +80,7 @@ def faults() -> str:
         return ", ".join(f"`{name}={field.default!r}`" for name, field in kind.fields.items())
 
     def meaning(kind: fault_types.Kind) -> str:
-        own = (f"`{name}`: {field.meaning}" for name, field in kind.own.items() if field.meaning)
+        own = (f"`{name}`: {field.meaning}." for name, field in kind.own.items() if field.meaning)
         return markdown(" ".join([kind.meaning, *own]))
 
     return table(
