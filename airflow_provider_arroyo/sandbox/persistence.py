@@ -10,11 +10,10 @@ import hashlib
 import json
 import logging
 import os
-import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,7 @@ from .records import Checkpoint, Job, Pipeline, Wanted
 from .sql import Sink, Source
 
 _log = logging.getLogger(__name__)
-_FORMAT = 4
-# How a file of any format begins.
-_ABOUT = re.compile(rb'\{"format": (\d{1,9}), "arroyo_version": "([\d.]+)"')
+_FORMAT = 5
 _PAUSE_SECONDS = 0.5
 _MAX_SHARE_OF_TIME = 0.1
 _OTHERS = ("tables", "profiles", "udfs")
@@ -39,7 +36,8 @@ _NOT_KEPT = {"rendered", "job", "pipeline", "state_before_hold"} | {
 class Persistence:
     """Writes changes in a thread, so that no request waits for the disk.
 
-    The file has three lines: what wrote it, the records, and a checksum of both.
+    The file has a line of JSON about what wrote it, one with everything but the pipelines, one for each pipeline,
+    and a checksum of all these.
 
     :param folder: the folder of the file ``sandbox.json``; it is created if it is missing, and locked.
     :param engine: the engine whose records are kept, and loaded now.
@@ -53,7 +51,7 @@ class Persistence:
         self._store = engine.store
         self._written: object = None
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="arroyo-sandbox-persistence", daemon=True)
         self._unlock: Any = lambda: None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,46 +76,40 @@ class Persistence:
             raise
 
     def _load(self, kept: bytes) -> None:
-        about = _ABOUT.match(kept)
-        number = int(about[1]) if about else _FORMAT
         content, newline, checksum = kept.rpartition(b"\n")
-        # Formats 1 to 3 had no checksum.
-        is_whole = number < 4 or hashlib.sha256(content + newline).hexdigest().encode() == checksum
-        if about is None or not is_whole:
-            problem = "is damaged (it has no valid checksum); name another folder, or delete the file"
-        elif number != _FORMAT:
-            age = "older" if number < _FORMAT else "newer"
-            problem = (
-                f"has the format {number}, {age} than what this version of the sandbox reads ({_FORMAT}), and was "
-                "left as it is; name another folder, or use the version that wrote it"
-            )
-        elif (version := about[2].decode()) != self._engine.version:
-            named = f"name another folder, or arroyo_version {version}"
-            problem = f"holds what a sandbox of Arroyo {version} kept; {named}"
-        else:
-            try:
-                self._restore(json.loads(content.partition(b"\n")[2]))
-                return
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                problem = (
-                    f"is damaged ({type(error).__name__}: {error}); name another folder, or delete the file"
-                )
-        raise ValueError(f"data: {self._file} {problem}")
+        if hashlib.sha256(content + newline).hexdigest().encode() != checksum:
+            raise self._refused("is damaged (its checksum is wrong); name another folder, or delete the file")
+        try:
+            about, others, *pipelines = map(json.loads, content.split(b"\n"))
+            number, version = about["format"], about["arroyo_version"]
+            if about == self._about:
+                self._restore(others, pipelines)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise self._refused(f"is damaged ({reason}); name another folder, or delete the file") from error
+        if number != _FORMAT:
+            found = f"has the format {number}, and this version of the sandbox reads {_FORMAT}"
+            raise self._refused(f"{found}; name another folder, or use the version that wrote it")
+        if version != self._engine.version:
+            found = f"holds what a sandbox of Arroyo {version} kept"
+            raise self._refused(f"{found}; name another folder, or arroyo_version {version}")
 
-    def _restore(self, held: Mapping[str, Any]) -> None:
-        for value in held["pipelines"]:
+    def _refused(self, problem: str) -> ValueError:
+        return ValueError(f"data: {self._file} {problem}")
+
+    def _restore(self, others: Mapping[str, Any], pipelines: list[Mapping[str, Any]]) -> None:
+        for value in pipelines:
             self._store.add(_pipeline(value))
         for kind in _OTHERS:
-            getattr(self._store, kind).update({value["id"]: value for value in held[kind]})
+            getattr(self._store, kind).update({value["id"]: value for value in others[kind]})
         for job in self._store.jobs():
             # Nothing happened while the sandbox was not running.
-            runs.end(job, min(held["saved_at"], self._engine.now), self._engine.rng)
+            runs.end(job, min(others["saved_at"], self._engine.now), self._engine.rng)
         self._engine.stop_controller()
         self._engine.start_controller()
 
     def start(self) -> None:
         """Start the thread that writes changes."""
-        self._thread = threading.Thread(target=self._run, name="arroyo-sandbox-persistence", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -126,7 +118,7 @@ class Persistence:
         :raises OSError: if they cannot be written.
         """
         self._ended.set()
-        if self._thread is not None:
+        if self._thread.is_alive():
             self._thread.join()
         # New checkpoints do not count as changes.
         self._written = None
@@ -151,35 +143,25 @@ class Persistence:
 
     def _write(self) -> None:
         with self._store.lock:
-            others = json.dumps({kind: list(getattr(self._store, kind).values()) for kind in _OTHERS})
+            others = {kind: list(getattr(self._store, kind).values()) for kind in _OTHERS}
             pipelines = list(self._store.pipelines.values())
-            state = (self._engine.changes, len(pipelines), others)
+            state = (self._engine.changes, len(pipelines), json.dumps(others))
         if state == self._written:
             return
+        lines = [json.dumps(self._about), json.dumps(others | {"saved_at": self._engine.now})]
+        for pipeline in pipelines:
+            # The lock is held for one pipeline at a time, so that requests can come in between.
+            with self._store.lock:
+                lines.append(json.dumps(_fields(pipeline) | {"job": _kept(pipeline.job)}, default=_plain))
+        content = ("\n".join(lines) + "\n").encode()
         unfinished = self._file.with_suffix(".new")
-        checksum = hashlib.sha256()
-        with unfinished.open("wb") as file:
-            for text in self._texts(others, pipelines):
-                checksum.update(text.encode())
-                file.write(text.encode())
-            file.write(checksum.hexdigest().encode())
+        unfinished.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
         unfinished.replace(self._file)
         self._written = state
 
-    def _texts(self, others: str, pipelines: list[Pipeline]) -> Iterator[str]:
-        yield f'{json.dumps(self._about)}\n{others[:-1]}, "pipelines": ['
-        for number, pipeline in enumerate(pipelines):
-            # The lock is held for one pipeline at a time, so that requests can come in between.
-            with self._store.lock:
-                text = json.dumps(_kept(pipeline), default=_plain)
-            yield f", {text}" if number else text
-        yield f'], "saved_at": {self._engine.now}}}\n'
 
-
-def _kept(pipeline: Pipeline) -> dict[str, Any]:
-    job = pipeline.job
-    kept = None if job is None else _fields(job) | {"state": job.state_before_hold or job.state}
-    return _fields(pipeline) | {"job": kept}
+def _kept(job: Job | None) -> dict[str, Any] | None:
+    return None if job is None else _fields(job) | {"state": job.state_before_hold or job.state}
 
 
 def _fields(record: Any) -> dict[str, Any]:
