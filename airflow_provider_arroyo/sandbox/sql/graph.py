@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,9 @@ class _Node:
     description: str
     operators: list[str]
     step: Step
-    place: int = 0
-    # Dicts as ordered sets, the oldest edge first.
-    leaving: dict[_Edge, None] = field(default_factory=dict)
-    entering: dict[_Edge, None] = field(default_factory=dict)
+    # The oldest edge first.
+    leaving: list[_Edge] = field(default_factory=list)
+    entering: list[_Edge] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +94,6 @@ class _Edge:
     source: _Node
     target: _Node
     type: str
-    place: int = 0
 
 
 @dataclass(slots=True)
@@ -104,33 +104,26 @@ class Graph:
     edges: list[_Edge] = field(default_factory=list)
     _made: dict[Hashable, _Node] = field(default_factory=dict)
 
-    def add(self, step: Step) -> _Node:
-        """Add a step and its inputs, each step once; return its node."""
-        pending: list[tuple[Step, list[_Node]]] = [(step, [])]
-        while True:
-            current, done = pending[-1]
-            key: Hashable = id(current) if current.key is None else current.key
-            node = self._made.get(key)
-            if node is None and len(done) < len(current.inputs):
-                pending.append((current.inputs[len(done)], []))
-                continue
-            if node is None:
-                node = self._make(current, done)
-                self._made[key] = node
-            pending.pop()
-            if not pending:
-                return node
-            pending[-1][1].append(node)
+    def add(self, step: Step) -> None:
+        """Add a step and its inputs, each step once."""
+        pending = [step]
+        while pending:
+            current = pending.pop()
+            missing = [one for one in current.inputs if _key(one) not in self._made]
+            if missing:
+                pending += [current, *reversed(missing)]
+            elif _key(current) not in self._made:
+                self._make(current)
 
-    def _make(self, step: Step, inputs: Sequence[_Node]) -> _Node:
+    def _make(self, step: Step) -> None:
         number, shown = len(self.nodes), step.description
         if step.kind == "inner":
             shown = shown.replace("{}", str(number))
-        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step, number)
+        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step)
         self.nodes.append(node)
-        for source, edge in zip(inputs, step.edges, strict=True):
-            self._add_edge(source, node, edge)
-        return node
+        self._made[_key(step)] = node
+        for source, edge in zip(step.inputs, step.edges, strict=True):
+            self._add_edge(self._made[_key(source)], node, edge)
 
     def chain(self) -> None:
         """Join chains of nodes, as Arroyo does."""
@@ -144,44 +137,35 @@ class Graph:
             node.description += f" -> {following.description}"
             node.operators += following.operators
             # The node that moves there may not have been visited.
-            place = min(place, following.place)
-            self._remove(following, node)
+            place = min(place, self.nodes.index(following))
+            self._drop_edge(following.entering[0])
+            # Arroyo's graph library lists the edges of a node from the newest to the oldest.
+            for edge in following.leaving[::-1]:
+                self._drop_edge(edge)
+                self._add_edge(node, edge.target, edge.type)
+            _swap_remove(self.nodes, following)
 
     @staticmethod
     def _follower(node: _Node) -> _Node | None:
         """Return the node that can be joined to this one, if there is one."""
         if node.step.kind == "source" or len(node.leaving) != 1:
             return None
-        edge = next(iter(node.leaving))
+        edge = node.leaving[0]
         if edge.type != "Forward":
             return None
         following = edge.target
         return None if following.step.kind == "sink" or len(following.entering) > 1 else following
 
-    def _remove(self, node: _Node, heir: _Node) -> None:
-        self._drop_edge(next(iter(node.entering)))
-        # Arroyo's graph library lists the edges of a node from the newest to the oldest.
-        for edge in reversed(list(node.leaving)):
-            self._drop_edge(edge)
-            self._add_edge(heir, edge.target, edge.type)
-        last = self.nodes.pop()
-        if last is not node:
-            self.nodes[node.place] = last
-            last.place = node.place
-
     def _add_edge(self, source: _Node, target: _Node, kind: str) -> None:
-        edge = _Edge(source, target, kind, len(self.edges))
+        edge = _Edge(source, target, kind)
         self.edges.append(edge)
-        source.leaving[edge] = None
-        target.entering[edge] = None
+        source.leaving.append(edge)
+        target.entering.append(edge)
 
     def _drop_edge(self, edge: _Edge) -> None:
-        del edge.source.leaving[edge]
-        del edge.target.entering[edge]
-        last = self.edges.pop()
-        if last is not edge:
-            self.edges[edge.place] = last
-            last.place = edge.place
+        edge.source.leaving.remove(edge)
+        edge.target.entering.remove(edge)
+        _swap_remove(self.edges, edge)
 
     def as_json(self, parallelism: int) -> dict[str, Any]:
         """Return the graph as the API returns it."""
@@ -201,3 +185,14 @@ class Graph:
                 for edge in self.edges
             ],
         }
+
+
+def _key(step: Step) -> Hashable:
+    return step if step.key is None else step.key
+
+
+def _swap_remove(items: list[T], item: T) -> None:
+    """Remove an item as Arroyo's graph library does: the last one takes its place."""
+    last = items.pop()
+    if last is not item:
+        items[items.index(item)] = last

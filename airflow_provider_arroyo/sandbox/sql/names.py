@@ -88,7 +88,11 @@ class Names:
 
         :raises RefusedError: if a name does not exist.
         """
-        self._note(tree)
+        for node in tree.walk():
+            if (what := _NOT_JUDGED.get(type(node).__name__)) is not None:
+                self.not_judged[what] = None
+            if isinstance(node, exp.Condition) and not isinstance(node, _PLAIN):
+                self.not_judged["types of expressions"] = None
         try:
             for scope in traverse_scope(tree):
                 self._sources[id(scope)] = self._relations(scope)
@@ -133,30 +137,21 @@ class Names:
 
     def _check(self, scope: Scope) -> None:
         tree = scope.expression
-        self._note(tree)
-        if isinstance(tree, exp.Select) and arg(tree, "from") is None:
+        if not isinstance(tree, exp.Select):
+            return
+        if arg(tree, "from") is None:
             self.not_judged["SELECT without FROM"] = None
         aliases = {item.alias for item in tree.expressions if isinstance(item, exp.Alias)}
         given = {**dict.fromkeys(_AFTER, aliases), "order": {item.alias_or_name for item in tree.expressions}}
-        resolved = (*_BEFORE, *_AFTER) if isinstance(tree, exp.Select) else ()
-        for clause in (*resolved, *(name for name in tree.args if name not in (*resolved, "with", "with_"))):
+        for clause in (*_BEFORE, *_AFTER):
             value = tree.args.get(clause)
-            for node in value if isinstance(value, list) else [value]:
-                if isinstance(node, exp.Expression) and clause in resolved:
-                    self._walk(scope, node, clause != "having", given.get(clause, set()))
-                elif isinstance(node, exp.Expression) and not isinstance(node, exp.Query):
-                    for part in walk_in_scope(node):
-                        self._note(part)
-
-    def _note(self, node: Any) -> None:
-        what = _NOT_JUDGED.get(type(node).__name__)
-        if what is not None:
-            self.not_judged[what] = None
+            for top in value if isinstance(value, list) else [value]:
+                if isinstance(top, exp.Expression):
+                    self._walk(scope, top, clause != "having", given.get(clause, set()))
 
     def _walk(self, scope: Scope, top: Any, located: bool, given: set[str]) -> None:
         node: Any
         for node in walk_in_scope(top):
-            self._note(node)
             name = call_name(node)
             if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
                 # A name of SELECT may be followed by a field, and in ORDER BY follow any qualifier.
@@ -166,8 +161,6 @@ class Names:
                 self._function(scope, node, name, located)
             elif isinstance(node, exp.Query) and not isinstance(node.parent, exp.Join | exp.Lateral):
                 self.not_judged["subqueries in expressions"] = None
-            elif isinstance(node, exp.Condition) and not isinstance(node, _PLAIN):
-                self.not_judged["types of expressions"] = None
 
     def _column(self, scope: Scope, node: exp.Column, located: bool) -> None:
         parts = [part for part in node.parts if isinstance(part, exp.Identifier)]
