@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from .messages import RefusedError
 
@@ -13,7 +14,6 @@ _PARSE = "Failed to parse the request body as JSON: "
 TYPE = "Failed to deserialize the JSON body into the target type: "
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-_Path: TypeAlias = tuple[str | int, ...]
 _STOPS = ("none", "checkpoint", "graceful", "immediate", "force")
 _TYPES = {"string": "a string", "u64": "u64", "bool": "a boolean", "strings": "a map", "udfs": "a sequence"}
 # The types of fields, which are the same in every body; other fields are strings. A tuple lists the values of an
@@ -91,10 +91,7 @@ def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
         found_at = re.search(r"(?i)\\ud[89a-f][0-9a-f]{2}", text)
         before = text[: found_at.end()] if found_at else text
         raise _refused(400, "lone leading surrogate in hex escape", before) from error
-    if found := _misfit(value, shape):
-        path, words = found
-        named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-        raise _refused(422, words, text[: _place(text, path, words)], named.removeprefix("."))
+    _check(text, _skip(text, 0), shape)
     return {name: value[name] for name in shape.is_required if value.get(name) is not None}
 
 
@@ -132,24 +129,30 @@ def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
     return words.get(error.msg, "expected value"), at + 1
 
 
-def _misfit(value: Any, shape: Shape, path: _Path = ()) -> tuple[_Path, str] | None:
-    """Return the path of the first value of a wrong type, and Arroyo's error; None: there is none."""
+def _check(text: str, at: int, shape: Shape, path: str = "") -> None:
+    """Check the shape of the object at a position of a body.
+
+    :param path: the path of the object in the body.
+    :raises RefusedError: 422 for the first value of a wrong type, or a missing field.
+    """
+    value, end = _DECODER.raw_decode(text, at)
     if not isinstance(value, dict):
-        return path, f"invalid type: {_described(value)}, expected struct {shape.name}"
-    for name, item in value.items():
-        is_required, kind = shape.is_required.get(name), _KINDS.get(name, "string")
+        words = f"invalid type: {_described(value)}, expected struct {shape.name}"
+        raise _refused(422, words, _read_before_refusal(text, at), path)
+    for name, begin in _parts(text, at):
+        is_required = shape.is_required.get(name)
+        kind: str | tuple[str, ...] = _KINDS.get(name, "string")
+        item, below = value[name], f"{path}.{name}".removeprefix(".")
         if is_required is None or kind == "any" or (item is None and not is_required):
             continue
         if kind == "udfs" and isinstance(item, list):
-            udfs = (_misfit(udf, _UDF, (*path, name, number)) for number, udf in enumerate(item))
-            if found := next(filter(None, udfs), None):
-                return found
-        elif words := _wrong_value(item, kind):
-            return (*path, name), words
-    missing = next(
-        (name for name, required in shape.is_required.items() if required and name not in value), None
-    )
-    return None if missing is None else (path, f"missing field `{missing}`")
+            for number, first in _parts(text, begin):
+                _check(text, first, _UDF, f"{below}[{number}]")
+        elif problem := _wrong_value(item, kind):
+            raise _refused(422, problem, _read_before_refusal(text, begin), below)
+    missing = [name for name, required in shape.is_required.items() if required and name not in value]
+    if missing:
+        raise _refused(422, f"missing field `{missing[0]}`", text[:end], path)
 
 
 def _wrong_value(value: Any, kind: str | tuple[str, ...]) -> str | None:
@@ -169,28 +172,24 @@ def _wrong_value(value: Any, kind: str | tuple[str, ...]) -> str | None:
     return f"invalid type: {_described(value)}, expected {expected}"
 
 
-def _place(text: str, path: _Path, words: str) -> int:
-    """Return how far Arroyo reads a body before it refuses the value at a path."""
-    at = _skip(text, 0)
-    for part in path:
-        at = dict(_parts(text, at))[part]
+def _read_before_refusal(text: str, at: int) -> str:
+    """Return what Arroyo reads of a body before it refuses the value at a position."""
     # It refuses a list or a map before it reads it, anything else afterwards.
-    before = text[at] in "[{" and not words.startswith("missing field")
-    return at if before else _DECODER.raw_decode(text, at)[1]
+    return text[:at] if text[at] in "[{" else text[: _DECODER.raw_decode(text, at)[1]]
 
 
-def _parts(text: str, at: int) -> Iterator[tuple[str | int, int]]:
+def _parts(text: str, at: int) -> Iterator[tuple[Any, int]]:
     """Yield each key of the object, or index of the list, at a position, with the position of its value."""
     is_object = text[at] == "{"
     at = _skip(text, at + 1)
-    number = 0
-    while text[at] not in "]}":
-        name: str | int = number
+    for number in itertools.count():
+        if text[at] in "]}":
+            return
+        name = number
         if is_object:
             name, at = _DECODER.raw_decode(text, at)
             at = _skip(text, _skip(text, at) + 1)  # behind the colon
         yield name, at
-        number += 1
         at = _skip(text, _DECODER.raw_decode(text, at)[1])
         if text[at] == ",":
             at = _skip(text, at + 1)

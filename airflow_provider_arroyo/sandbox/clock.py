@@ -32,8 +32,8 @@ class Clock:
         self._moved_to = micros(time.time() if start_seconds is None else start_seconds)
         self._started = time.perf_counter_ns()
         self._moved = threading.Condition()
-        self._calls: dict[int, tuple[int, Callable[[], None]]] = {}
-        self._number = 0
+        self.on_advance: list[Callable[[], object]] = []
+        """Called after it was advanced, and when a time passed for which it was asked to call."""
 
     def now_micros(self) -> int:
         """Return its time, which never goes back, even if the computer's clock is set."""
@@ -41,7 +41,7 @@ class Clock:
         return self._moved_to + int(elapsed * self._speed)
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on, and call what is due by then.
+        """Move the clock on, and let everything happen that is due by then.
 
         :param seconds: how far; not below 0.
         """
@@ -50,40 +50,26 @@ class Clock:
         with self._moved:
             self._moved_to += micros(seconds)
             self._moved.notify_all()
-            now = self.now_micros()
-            due = [number for number, (moment, _) in self._calls.items() if moment <= now]
-        for number in due:
-            self._call(number)
+        self._tell()
 
-    def call_at(self, moment: int, act: Callable[[], None]) -> Callable[[], None]:
-        """Call the function once the moment has come; return what cancels that.
-
-        It is called by a timer's thread, or by the thread that advances the clock past the moment.
-        """
-        with self._moved:
-            self._number += 1
-            number = self._number
-            self._calls[number] = (moment, act)
+    def tell_after(self, seconds: float) -> None:
+        """Call ``on_advance`` after so many seconds, by a thread; not if the clock stands still."""
         if self._speed:
-            timer = threading.Timer(self._seconds_until(moment), lambda: self._call(number))
+            # A little later, since a timer has another clock.
+            timer = threading.Timer(seconds / self._speed + 0.001, self._tell)
             timer.daemon = True
             timer.start()
-        return lambda: self._calls.pop(number, None) and None
 
-    def _call(self, number: int) -> None:
-        # It may have been cancelled, or called by a thread that advanced the clock.
-        _, act = self._calls.pop(number, (0, lambda: None))
-        act()
-
-    def _seconds_until(self, moment: int) -> float:
-        return max(0.0, (moment - self.now_micros()) / MICROS / self._speed)
+    def _tell(self) -> None:
+        for act in self.on_advance:
+            act()
 
     def wait_until(self, moment: int, cancelled: threading.Event) -> None:
         """Return once the moment has come, or the wait was cancelled."""
         with self._moved:
             while self.now_micros() < moment and not cancelled.is_set():
-                left = self._seconds_until(moment) if self._speed else _NOTICE_SECONDS
-                self._moved.wait(min(_NOTICE_SECONDS, left))
+                left = (moment - self.now_micros()) / MICROS / self._speed if self._speed else _NOTICE_SECONDS
+                self._moved.wait(min(_NOTICE_SECONDS, max(0.0, left)))
 
     def request_received(self) -> None:
         """Note that the API received a request."""

@@ -35,6 +35,7 @@ class Engine(Agenda):
         self, *, clock: Clock, variant: Variant, allowed_restarts: int, rng: random.Random, store: Store
     ) -> None:
         super().__init__(clock)
+        clock.on_advance.append(self._time_passed)
         self.store = store
         self.variant = variant
         self.version: Version = "0.15" if variant == "0.15" else "0.16"
@@ -48,6 +49,10 @@ class Engine(Agenda):
         self._table = lifecycle.transitions(variant)
         self._poll_period = self._draw(lifecycle.POLL_MILLIS)
         self._poll_origin = self.now - rng.randrange(self._poll_period)
+
+    def _time_passed(self) -> None:
+        with self.store.lock:
+            self.advance()
 
     def _draw(self, millis: Millis) -> int:
         return self.rng.randint(millis[0] * 1000, millis[1] * 1000)

@@ -16,6 +16,8 @@ from .fault_types import KINDS, Fault, parse
 from .http_server import HttpServer
 from .records import Job, Pipeline
 
+_AWAY = {"api_away": ("api",), "controller_away": ("controller",), "server_restart": ("controller", "api")}
+
 
 class Faults:
     """The faults of a sandbox, each injected by the method of its name, which returns its id.
@@ -38,13 +40,12 @@ class Faults:
         self._lock = engine.store.lock
         self._server = server
         self._ids = itertools.count(1)
-        self._controller_away = 0
-        """The fault that took the controller away last."""
+        self._away: dict[str, int] = {}
+        """The fault that took the controller or the API away last."""
         self._pending: list[Fault] = []
         """What hits requests, and what waits for pipelines that do not exist yet."""
         self._aimed: dict[tuple[int, str], tuple[Fault, Job]] = {}
         """What hits a job later, by the ids of both."""
-        self._cancel_return: Callable[[], object] = lambda: None
         engine.on_change.append(self._changed)
 
     # -- injecting ----------------------------------------------------------------------------------------
@@ -88,25 +89,23 @@ class Faults:
                     self._hit_later(fault, job)
             if KINDS[fault.kind].hits != "server" and not existing:
                 self._pending.append(fault)
-            if fault.kind in ("controller_away", "server_restart"):
-                engine.stop_controller()
-                self._controller_away = fault.id
-                if fault.seconds is not None:
-                    engine.later(fault.seconds, partial(self._controller_returns, fault.id))
-            elif fault.kind == "clock_skew":
+            if fault.kind == "clock_skew":
                 engine.set_skew(micros(fault.seconds))
-        if fault.kind in ("api_away", "server_restart"):
+            away = _AWAY.get(fault.kind, ())
+            self._away |= dict.fromkeys(away, fault.id)
+            if "controller" in away:
+                engine.stop_controller()
+        if "api" in away:
             # Without the lock, since open requests wait for it.
-            self._cancel_return()
             self._server.close()
-            if fault.seconds is not None:
-                back = engine.now + micros(fault.seconds)
-                self._cancel_return = engine.clock.call_at(back, self._server.open)
+        if away and fault.seconds is not None:
+            with self._lock:
+                engine.later(fault.seconds, partial(self._returns, fault.id))
+            engine.clock.tell_after(fault.seconds)
         return fault.id
 
     def api_back(self) -> None:
         """Bring the API back."""
-        self._cancel_return()
         self._server.open()
 
     def controller_back(self) -> None:
@@ -115,9 +114,11 @@ class Faults:
             self._engine.advance()
             self._engine.start_controller()
 
-    def _controller_returns(self, fault_id: int) -> None:
-        if self._controller_away == fault_id:
+    def _returns(self, fault_id: int) -> None:
+        if self._away.get("controller") == fault_id:
             self._engine.start_controller()
+        if self._away.get("api") == fault_id:
+            self._server.open()
 
     def release(self, pipeline: str = "*") -> None:
         """Let pipelines that :meth:`show_state` holds continue where they were.

@@ -11,7 +11,6 @@ import http.client
 import socket
 import ssl
 import struct
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -237,6 +236,7 @@ class HttpServer:
         """Accept connections on the same port again; does nothing after the server was stopped."""
         with self._lock:
             if self._accepting is None and self._socket is not None and not self._stopped:
+                # What is connected to the port must not hold it when it is bound again.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 self._socket.listen(_BACKLOG)
                 self._accepting = threading.Thread(target=self._accept, name="arroyo-sandbox", daemon=True)
@@ -249,16 +249,13 @@ class HttpServer:
         """
         with self._lock:
             thread, self._accepting = self._accepting, None
-            if thread is not None and self._socket is not None:
-                try:
-                    # Stops listening and stays bound; with that option, other processes could bind to the port.
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-                except OSError:  # only Linux does that
-                    self._socket.close()
-                    self._socket = _bound(self.host, self.port)
-        if thread is not None:
+        if thread is not None and self._socket is not None:
+            with contextlib.suppress(OSError):  # only Linux wakes the thread so
+                self._socket.shutdown(socket.SHUT_RDWR)
             thread.join()
+            self._socket.close()
+            if not self._stopped:
+                self._socket = _bound(self.host, self.port)
         with self._lock:
             connections = [one for one in self._connections if one.thread is not threading.current_thread()]
         for connection in connections:
@@ -298,10 +295,8 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.settimeout(_NOTICE_SECONDS)
         sock.bind((host, port))
-        if port == 0 and sys.platform == "linux":
-            # A port is kept over a shutdown only if it was given as a number.
-            with sock:
-                return _bound(host, sock.getsockname()[1])
+        # With that option, other processes could bind to the port while it does not listen.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         sock.close()
         raise

@@ -224,8 +224,6 @@ class ArroyoSandbox:
         :param seconds: by how much, 0 or more.
         """
         self.clock.advance(seconds)
-        with self.store.lock:
-            self.engine.advance()
 
     def state(self, pipeline: str) -> str | None:
         """Return the state of a pipeline, given its id or name; None: there is no such pipeline."""
