@@ -32,8 +32,7 @@ class ArroyoPipelineLink(BaseOperatorLink):
         Airflow calls this in the worker after each stretch of work, and stores the result under the same key that is
         read here, so a link is never lost when a task resumes.
         """
-        value = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
-        return value if isinstance(value, str) else ""
+        return _stored(operator, ti_key, self.xcom_key)
 
 
 class ArroyoPageLink(BaseOperatorLink):
@@ -43,17 +42,23 @@ class ArroyoPageLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the page; empty if the task knows no pipeline, or this Airflow cannot show the page."""
-        pipeline_id = XCom.get_value(ti_key=ti_key, key="pipeline_id")
         # Airflow 3.0 has no plugin pages, and an installation from sources has not built them.
-        if (
-            not (pipeline_id and isinstance(pipeline_id, str))
-            or not hasattr(AirflowPlugin, "react_apps")
-            or not _BUNDLE.exists()
-        ):
+        has_pages = hasattr(AirflowPlugin, "react_apps") and _BUNDLE.exists()
+        pipeline_id = _stored(operator, ti_key, "pipeline_id") if has_pages else ""
+        if not pipeline_id:
             return ""
         base = str(conf.get("api", "base_url", fallback=None) or "").rstrip("/")
         query = urlencode({"connection": getattr(operator, "arroyo_conn_id", "")})
         return f"{base}/plugin/arroyo/pipelines/{quote(pipeline_id, safe='')}?{query}"
+
+
+def _stored(operator: BaseOperator, ti_key: Any, key: str) -> str:
+    """Return a text that the task has stored; empty if it knows no pipeline."""
+    # Airflow logs an error for an XCom that does not exist.
+    if not getattr(operator, "has_stored_pipeline", True):
+        return ""
+    value = XCom.get_value(ti_key=ti_key, key=key)
+    return value if isinstance(value, str) else ""
 
 
 def pipeline_xcoms(pipeline: PipelineRef) -> dict[str, Any]:

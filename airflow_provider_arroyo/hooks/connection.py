@@ -31,6 +31,9 @@ _FIELD_OF_SETTING = {
 }
 """Settings whose name differs from that of the connection's field."""
 
+_TYPES = ("arroyo", "http", "https", "generic")
+"""The types of connections that may describe an Arroyo; ``generic`` is what Airflow stores if none is given."""
+
 MAX_NAMESPACE = 100
 """Maximum length of a namespace, in characters."""
 
@@ -124,6 +127,11 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
     :raises ArroyoSettingsError: if a field is invalid; names the connection, the field, and its allowed values. Never
         shows a secret.
     """
+    if (connection.conn_type or "generic") not in _TYPES:
+        raise ArroyoSettingsError(
+            f"Airflow connection {connection.conn_id!r} has type {connection.conn_type!r}, and must have type "
+            "'arroyo'. Set arroyo_conn_id to an Arroyo connection, or correct the type of this one."
+        )
     fields = _Fields(connection.conn_id, extra)
     unknown = sorted(set(extra) - set(_EXTRAS))
     if unknown:

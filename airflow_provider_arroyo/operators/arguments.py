@@ -28,6 +28,9 @@ _SEVERAL = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
 
 _SENSOR_MODES = ("poke", "reschedule")
 
+IF_MISSING_OF_OPERATORS = ("fail", "succeed")
+IF_MISSING_OF_SENSORS = ("wait", "fail")
+
 STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
 
 
@@ -59,10 +62,12 @@ def as_string(value: Any, argument: str) -> str:
 def _string(value: Any, argument: str, shown: str) -> str:
     if isinstance(value, str):
         return check_characters(value, argument)
+    is_missing = value is None or isinstance(value, list | tuple | set | Mapping)
+    question = "; did the upstream task return one?" if is_missing else "."
     raise ValueError(
-        f"{argument} must be a string, got {type(value).__name__}{shown}. With render_template_as_native_obj, "
-        "Airflow converts text that looks like a number, a boolean or None; to keep it a string, put quotes in the "
-        "template: \"'{{ ... }}'\""
+        f"{argument} must be a string, got {type(value).__name__}{shown}{question} With "
+        "render_template_as_native_obj, Airflow converts text that looks like a number, a boolean or None; to keep "
+        "it a string, put quotes in the template: \"'{{ ... }}'\""
     )
 
 
@@ -104,16 +109,21 @@ def check_tags(value: Any, argument: str = "tags") -> dict[str, str]:
     return tags
 
 
-def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
+def check_choice(value: Any, argument: str, allowed: tuple[str, ...], of_others: tuple[str, ...] = ()) -> str:
     """Return the value if it is one of the allowed strings.
 
-    :raises ValueError: if it is not; lists the allowed strings.
+    :param of_others: values that this argument has in other tasks, to which ``default_args`` may give it as well.
+    :raises ValueError: if it is not allowed; lists the allowed strings.
     """
-    if value not in allowed:
-        raise ValueError(
-            f"{argument} must be one of {', '.join(map(repr, map(str, allowed)))}, got {value!r}"
+    if value in allowed:
+        return str(value)
+    text = f"{argument} must be one of {', '.join(map(repr, map(str, allowed)))}, got {value!r}"
+    if value in of_others:
+        text += (
+            f", which is for other tasks and may come from default_args. Give this task its own, such as "
+            f"{argument}={str(allowed[0])!r}, or set {argument} in those tasks instead of in default_args"
         )
-    return str(value)
+    raise ValueError(text)
 
 
 def check_until_checkpoint(value: Any, wanted: Any) -> bool:
@@ -155,16 +165,7 @@ def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:
 
     :raises ValueError: if there is no such mode; lists the modes.
     """
-    try:
-        return StopMode(check_choice(value, argument, STOP_MODES))
-    except ValueError as err:
-        if argument != "mode" or value not in _SENSOR_MODES:
-            raise
-        raise ValueError(
-            f"{err}. Here, mode is how Arroyo stops the pipeline; {value!r} is a mode of Airflow's sensors, perhaps "
-            "from default_args. Give this task its own mode, such as mode='checkpoint', or set mode in each sensor "
-            "instead of in default_args"
-        ) from None
+    return StopMode(check_choice(value, argument, STOP_MODES, _SENSOR_MODES if argument == "mode" else ()))
 
 
 def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | None, str | None]:

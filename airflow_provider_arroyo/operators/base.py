@@ -121,7 +121,6 @@ class ArroyoWaitingOperator(OpenLineageMixin, ArroyoOperator):
         ended = self._resume(event)
         # That of the wait, whatever the DAG says by now.
         self.arroyo_conn_id = ended.resume_context.get("arroyo_conn_id", self.arroyo_conn_id)
-        self._pipeline = ended.pipeline
         self._prepare_lineage()
         if self.stop_on_kill is not None:
             note_wait(self._ti, WatchedRun(pipeline=ended.pipeline, job=ended.result.job), is_over=True)

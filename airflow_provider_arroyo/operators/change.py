@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,6 +59,10 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         """Return the wanted settings, from the rendered arguments; a restart has none."""
         return {}
 
+    def _requested(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that were requested, as far as they are known when the task resumes."""
+        return {}
+
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the change, and wait for the new run if one begins; return the task's result."""
@@ -67,9 +72,8 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         from airflow_provider_arroyo.pipelines.existing import Action
 
         with self._rendered_arguments():
-            wanted = self._wanted()
-            self._settings()
-        deadline, argument = self._deadline(self.timeout)
+            wanted, settings = self._wanted(), self._settings()
+        limits = self._limits(self.timeout)
         found = self._find(wanted)
         pipeline = self._ref(found)
         began, notes = self.clock(), ChangeNotes(context.get("task_state_store"))
@@ -85,9 +89,9 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
 
         changed = self._request(
             Change(
-                self._client(deadline=deadline),
+                self._client(deadline=limits["deadline"]),
                 found,
-                deadline=self.clock.to_monotonic(deadline),
+                deadline=self.clock.to_monotonic(limits["deadline"]),
                 note=lambda changed: notes.write(note_of(changed)),
             )
         )
@@ -102,7 +106,12 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         self._log_begin(f"Pipeline {action.value}", pipeline)
         for one in note.changes:
             self.log.info("Changed %s", one["difference"])
-        known = {"action": action.value, "changes": [dict(one) for one in note.changes]}
+        known = {
+            "action": action.value,
+            "changes": [dict(one) for one in note.changes],
+            "wanted": changed.wanted,
+            "parallelism": settings.get("parallelism"),
+        }
         if not changed.must_run:
             job = self._client().get_job(pipeline.pipeline_id)
             if job is not None and job.state == JobState.FINISHED:
@@ -113,8 +122,7 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=frozenset({JobState.RUNNING.value}),
-            deadline=deadline,
-            deadline_argument=argument,
+            **limits,
             stable_for=self.stable_for,
             until_checkpoint=self.until_checkpoint,
             max_restarts=self.max_restarts,
@@ -122,7 +130,6 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             stopped_is_final=True,
             restart_requested=action is Action.RESTARTED and ran_before,
             baseline=before,
-            outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(plan, {**known, "baseline": before.to_dict() if before else None})
 
@@ -150,8 +157,8 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         has_new_run = Baseline.from_dict(before).is_before(job) if before else action != "updated"
         if job.state == JobState.FINISHED and not has_new_run:
             raise _finished(pipeline)
-        settings = self._settings()
-        if settings and (names := still_different(self._client(), pipeline.pipeline_id, settings)):
+        requested = self._requested(resume_context)
+        if requested and (names := still_different(self._client(), pipeline.pipeline_id, requested)):
             raise ArroyoError(
                 f"Arroyo accepted the change of {pipeline.inline} but did not apply it: {', '.join(names)}. "
                 "Another task may have changed it meanwhile, or it restarted by itself at that moment: try again."
@@ -338,6 +345,19 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
             "parallelism": optional(check_parallelism)(self.parallelism, "parallelism"),
             "checkpoint_interval": self.checkpoint_interval,
             "env_vars": optional(check_string_map)(as_string_map(self.env_vars, "env_vars"), "env_vars"),
+            "scheduler_config": self.scheduler_config,
+        }
+
+    def _requested(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_provider_arroyo.pipelines.change import settings_hash
+
+        # A deferred task is rendered again when it resumes, and its templates may differ by then.
+        with suppress(ValueError):
+            if settings_hash(settings := self._settings()) == known.get("wanted"):
+                return settings
+        return {
+            "parallelism": known.get("parallelism"),
+            "checkpoint_interval": self.checkpoint_interval,
             "scheduler_config": self.scheduler_config,
         }
 

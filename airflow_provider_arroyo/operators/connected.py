@@ -13,8 +13,6 @@ from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.operators.arguments import as_string
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
@@ -45,8 +43,8 @@ class ConnectedTask:
     arroyo_conn_id: str
     api_outage_tolerance: timedelta
     log: Any
-    _given_context: Callable[[], Any]
-    _ti: Any = None
+    _given_context: Callable[[], Any] = dict
+    """Returns Airflow's context; it is empty until Airflow calls the task."""
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another."""
     _server = ""
@@ -55,6 +53,15 @@ class ConnectedTask:
     @property
     def _context(self) -> Any:
         return self._given_context()
+
+    @property
+    def _ti(self) -> Any:
+        return self._context.get("ti")
+
+    @property
+    def _state_store(self) -> Any:
+        """The task's state store; None before Airflow 3.3."""
+        return self._context.get("task_state_store")
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -131,9 +138,7 @@ class ConnectedTask:
             )
         return namespace
 
-    def _resolve_name(
-        self, context: Context, name: str, client: ArroyoClient, *, is_changed: bool = False
-    ) -> Pipeline:
+    def _resolve_name(self, client: ArroyoClient, name: str, *, is_changed: bool = False) -> Pipeline:
         """Return the pipeline that a name means, the same in every try of the task as far as possible.
 
         Airflow 3.3 and later store its id between tries, and between the pokes of a rescheduled sensor.
@@ -143,7 +148,7 @@ class ConnectedTask:
         """
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
-        store, rule = context.get("task_state_store"), self._name_rule(context, name, is_changed=is_changed)
+        store, rule = self._state_store, self._name_rule(name, is_changed=is_changed)
         found = resolve_name(client, name, **rule)
         if store is not None and (is_changed or found.is_alive) and rule["noted_id"] != found.pipeline.id:
             # If none is alive, the wanted pipeline may still be created.
@@ -151,18 +156,15 @@ class ConnectedTask:
             store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": meant_id})
         return found.pipeline
 
-    def _resolve_ref(self, context: Context, name: str, client: ArroyoClient) -> PipelineRef:
-        return self._ref(self._resolve_name(context, name, client))
-
-    def _name_rule(self, context: Context, name: str, *, is_changed: bool = False) -> dict[str, Any]:
+    def _name_rule(self, name: str, *, is_changed: bool = False) -> dict[str, Any]:
         """Return the rest of the rule that decides which pipeline a name means, see :func:`.resolve_name`."""
-        ti, run = context["ti"], context.get("dag_run")
+        ti, run = self._ti, self._context.get("dag_run")
         # Clearing a finished run resets its start date; then only its due date lies before the first try.
         is_new_start = is_changed and bool(getattr(run, "clear_number", None))
         began = getattr(run, "run_after" if is_new_start else "start_date", None)
-        noted = _note(context, name)
+        noted = self._note(name)
         # Either an earlier try noted that it saw a pipeline, or Airflow stores no notes.
-        may_have_met = context.get("task_state_store") is None or bool(noted)
+        may_have_met = self._state_store is None or bool(noted)
         return {
             "namespace": self.hook.namespace.name,
             "noted_id": noted.get("pipeline_id"),
@@ -171,10 +173,10 @@ class ConnectedTask:
             "own_run": (ti.dag_id, ti.run_id) if is_changed and may_have_met else None,
         }
 
-    @staticmethod
-    def _noted_id(context: Context, name: str) -> str | None:
-        """Return the id of the pipeline that a name meant before, if Airflow stores it."""
-        return _note(context, name).get("pipeline_id")
+    def _note(self, name: str) -> Mapping[str, Any]:
+        """Return what an earlier try stored about a name; empty if it stored nothing or Airflow cannot store it."""
+        noted = None if self._state_store is None else self._state_store.get(NAME_NOTE_KEY)
+        return noted if isinstance(noted, Mapping) and noted.get("name") == name else {}
 
     def _ref(self, pipeline: Pipeline) -> PipelineRef:
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -216,10 +218,3 @@ class ConnectedTask:
 def hidden(value: T) -> Callable[[], T]:
     """Return a function that returns a value: OpenLineage may show every attribute of a task."""
     return lambda: value
-
-
-def _note(context: Context, name: str) -> Mapping[str, Any]:
-    """Return what an earlier try stored about a name; empty if it stored nothing or Airflow cannot store it."""
-    store: Any = context.get("task_state_store")
-    noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
-    return noted if isinstance(noted, Mapping) and noted.get("name") == name else {}

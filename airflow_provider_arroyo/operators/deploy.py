@@ -214,7 +214,7 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         """Plan, then deploy; return the task's result."""
         from airflow_provider_arroyo.pipelines.ownership import Deployment
 
-        self._show_name(context)
+        self._show_name()
         with self._rendered_arguments():
             spec = self._spec()
             group = check_pipeline_name(as_string(self.group, "group"), "group")
@@ -224,13 +224,15 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         return self._go_on(self._deploying.start(spec))
 
     def _resume(self, event: Any) -> WaitEvent:
-        self._show_name(self._context)
+        self._show_name()
         return super()._resume(event)
 
-    @staticmethod
-    def _show_name(context: Any) -> None:
+    def _show_name(self) -> None:
         """Let Airflow show the pipeline's name for a mapped task, instead of its index."""
-        if context["ti"].map_index is not None and context["ti"].map_index >= 0:
+        from airflow_provider_arroyo.on_kill import map_index_of
+
+        context = self._context
+        if map_index_of(self._ti) >= 0:
             context["map_index_template"] = context.get("map_index_template") or "{{ task.pipeline_name }}"
 
     def _deploy(self, deployment: Deployment, namespace: Namespace) -> Deploy:
@@ -260,9 +262,9 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
                 outage_tolerance=self.api_outage_tolerance,
             ),
             ref=self._ref,
-            known=lambda pipeline: self._show_link(self._context, pipeline),
+            known=self._show_link,
             examine=self._examined,
-            notes=ChangeNotes(self._context.get("task_state_store")),
+            notes=ChangeNotes(self._state_store),
             clock=self.clock,
             log=self.log,
         )

@@ -10,6 +10,8 @@ from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
+    IF_MISSING_OF_OPERATORS,
+    IF_MISSING_OF_SENSORS,
     check_choice,
     check_early,
     check_one_of_id_and_name,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
-IF_MISSING = ("fail", "succeed")
 NOT_THERE = (ArroyoNotFoundError, ArroyoNoSuchNameError)
 
 _LEAST_SECONDS = 10.0
@@ -58,13 +59,13 @@ class ArroyoExistingOperator(ArroyoWaitingOperator):
 
         A name means the same pipeline in every try, so a change never reaches a newer pipeline of that name.
         """
-        client, context, name = self._client(), self._context, wanted.name
-        pipeline_id = wanted.pipeline_id or self._noted_id(context, str(name))
+        client, name = self._client(), wanted.name
+        pipeline_id = wanted.pipeline_id or self._note(str(name)).get("pipeline_id")
         try:
             found = (
                 client.get_pipeline(pipeline_id)
                 if pipeline_id
-                else self._resolve_name(context, str(name), client, is_changed=True)
+                else self._resolve_name(client, str(name), is_changed=True)
             )
         except ArroyoNotFoundError:
             if name is not None and pipeline_id:
@@ -75,7 +76,7 @@ class ArroyoExistingOperator(ArroyoWaitingOperator):
                 )
             raise
         self._found_query = hidden(found.query)
-        self._show_link(context, self._ref(found))
+        self._show_link(self._ref(found))
         return found
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
@@ -93,7 +94,9 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
     def __init__(self, *, mode: str, if_missing: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mode = check_early(check_stop_mode, mode, "mode")
-        self.if_missing = check_choice(if_missing, "if_missing", IF_MISSING)
+        self.if_missing = check_choice(
+            if_missing, "if_missing", IF_MISSING_OF_OPERATORS, IF_MISSING_OF_SENSORS
+        )
 
     def _wait_for_stop(
         self,
@@ -106,16 +109,13 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         """Wait for a requested stop, and return the task's result."""
         from airflow_provider_arroyo.monitoring.plan import WaitPlan
 
-        deadline, argument = self._deadline(self.timeout)
         plan = WaitPlan.of_stop(
             pipeline,
             job,
             requested_at=requested_at,
-            deadline=deadline,
-            deadline_argument=argument,
+            **self._limits(self.timeout),
             finishing_is_final=mode is StopMode.CHECKPOINT
             or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate"),
-            outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(plan, {**resume_context, "mode": mode.value})
 
@@ -148,16 +148,11 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         self._log_immediate_stop(pipeline)
         began = self.clock()
         left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)
-        deadline, argument = self._deadline(timedelta(seconds=left))
-        self._client(deadline=deadline).patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
-        plan = WaitPlan.of_stop(
-            pipeline,
-            job,
-            requested_at=began,
-            deadline=deadline,
-            deadline_argument=argument,
-            outage_tolerance=self.api_outage_tolerance,
+        limits = self._limits(timedelta(seconds=left))
+        self._client(deadline=limits["deadline"]).patch_pipeline(
+            pipeline.pipeline_id, stop=StopMode.IMMEDIATE
         )
+        plan = WaitPlan.of_stop(pipeline, job, requested_at=began, **limits)
         # The time counts from the first request; a timeout reports all of it.
         result = self._poll(self._new_wait(plan, began - waited_seconds))
         return self._finish(result, pipeline, {"mode": StopMode.IMMEDIATE.value})

@@ -90,7 +90,7 @@ class ArroyoQueryOperator(ArroyoOperator):
                 self.query = _source(self.get_template_env(), self.query)
             except ArroyoArgumentError as err:
                 # The task raises it when it runs.
-                _log.warning("%s", err)
+                _log.warning("DAG %s, task %s: %s", self.dag_id, self.task_id, err)
         super().resolve_template_files()
 
     def _render_field(
@@ -157,7 +157,8 @@ def _source(jinja_env: jinja2.Environment, path: str) -> str:
     try:
         return loader.get_source(jinja_env, path)[0]
     except (TemplateNotFound, OSError):
-        why = f"was not found in {', '.join(map(str, getattr(loader, 'searchpath', ())))}"
+        folders = ", ".join(map(str, getattr(loader, "searchpath", ())))
+        why = f"was not found in {folders}. Correct the path, or set the DAG's template_searchpath"
     except UnicodeDecodeError:
         why = "is not UTF-8"
     raise ArroyoArgumentError(f"query: the file {path!r} {why}") from None
@@ -285,7 +286,7 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
         self._preview = preview = Preview(client)
         try:
             pipeline = self._ref(preview.start(query, udfs=udfs, enable_sinks=self.enable_sinks))
-            self._show_link(context, pipeline)
+            self._show_link(pipeline)
             self._log_begin("Preview started", pipeline)
             seen = preview.read(max_rows=self.max_rows, seconds=self.timeout.total_seconds())
         finally:

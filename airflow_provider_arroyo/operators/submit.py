@@ -181,18 +181,16 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
                 "created_at_micros": submitted.pipeline.created_at_micros,
                 "until": self.clock() + submitted.late_seconds,
             }
-        self._show_link(context, pipeline)
+        self._show_link(pipeline)
         action = submitted.action.value
         self._log_begin(f"Pipeline {action}", pipeline)
         if self.wait_for is None:
             self._remove_late(pipeline, late)
             return self._submitted(pipeline, self._client().get_job(pipeline.pipeline_id), action)
-        deadline, argument = self._deadline(self.timeout)
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=frozenset({self.wait_for}),
-            deadline=deadline,
-            deadline_argument=argument,
+            **self._limits(self.timeout),
             stable_for=self.stable_for,
             until_checkpoint=self.until_checkpoint,
             max_restarts=self.max_restarts,
@@ -200,7 +198,6 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             stopped_is_final=True,
             baseline=Baseline.of(before, requested_at=began) if before else None,
             created_at=self.clock() if action in ("created", "replaced") else None,
-            outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(plan, {"action": action, "late": late})
 
@@ -241,7 +238,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         if submission.pipeline is not None:
             pipeline = self._ref(submission.pipeline)
             with suppress(Exception):  # the error of the submit matters more
-                self._show_link(self._context, pipeline)
+                self._show_link(pipeline)
             self._log_begin("The submit failed, but its pipeline exists", pipeline, level=logging.WARNING)
 
     def _remove_late(self, pipeline: PipelineRef, late: Any) -> None:

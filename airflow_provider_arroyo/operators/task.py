@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -21,6 +21,7 @@ from airflow_provider_arroyo.text import duration
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import JobError
     from airflow_provider_arroyo.client.enums import StopMode
     from airflow_provider_arroyo.client.models import Job
@@ -50,7 +51,7 @@ def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatena
     def wrapper(task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Mapping) and "ti" in value:  # the context
-                task._given_context, task._ti = hidden(value), value["ti"]
+                task._given_context = hidden(value)
         try:
             result = method(task, *args, **kwargs)
             task._returned = hidden(result)
@@ -77,8 +78,6 @@ class ArroyoTask(ConnectedTask):
     execution_timeout: timedelta | None
     defer: Callable[..., NoReturn]
     execute: Callable[..., Any]
-    _resolve: Any = None
-    """Given a client, returns the pipeline whose name the task waits for."""
     _step = "This task"
     """What the task does before its wait begins; shown if ``execution_timeout`` is reached."""
     _returned: Callable[[], Any] | None = None
@@ -94,6 +93,8 @@ class ArroyoTask(ConnectedTask):
     """These, and those that this wait has seen so far."""
     _pipeline: PipelineRef | None = None
     """The task's pipeline, once it is known."""
+    _is_resumed = False
+    """Whether the task was deferred before, in another process."""
 
     # -- errors ----------------------------------------------------------------------------------------------
 
@@ -121,11 +122,16 @@ class ArroyoTask(ConnectedTask):
 
     # -- the pipeline ----------------------------------------------------------------------------------------
 
-    def _show_link(self, context: Context, pipeline: PipelineRef) -> None:
+    def _show_link(self, pipeline: PipelineRef) -> None:
         """Show the task's pipeline now, not only when the task ends, because it may fail."""
         self._pipeline = pipeline
         for key, value in pipeline_xcoms(pipeline).items():
-            context["ti"].xcom_push(key=key, value=value)
+            self._ti.xcom_push(key=key, value=value)
+
+    @property
+    def has_stored_pipeline(self) -> bool:
+        """Whether the XComs that identify the task's pipeline may exist; for :mod:`.links`."""
+        return self._pipeline is not None or self._is_resumed
 
     def _log_begin(self, what: str, pipeline: PipelineRef, *, level: int = logging.INFO) -> None:
         where = pipeline.short, pipeline.pipeline_id, pipeline.console_url
@@ -133,8 +139,8 @@ class ArroyoTask(ConnectedTask):
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _deadline(self, timeout: timedelta, began: float | None = None) -> tuple[float, str]:
-        """Return when a wait must end, and the argument that sets this.
+    def _limits(self, timeout: timedelta, began: float | None = None) -> dict[str, Any]:
+        """Return the fields of a :class:`.WaitPlan` that limit a wait of this task.
 
         :param timeout: how long the wait may take.
         :param began: when ``timeout`` began to count, default now. ``execution_timeout`` always counts from now,
@@ -144,7 +150,12 @@ class ArroyoTask(ConnectedTask):
         ends = [((now if began is None else began) + timeout.total_seconds(), "timeout")]
         if self.execution_timeout is not None:
             ends.append((now + self.execution_timeout.total_seconds(), "execution_timeout"))
-        return min(ends, key=lambda end: end[0])
+        deadline, argument = min(ends, key=lambda end: end[0])
+        return {
+            "deadline": deadline,
+            "deadline_argument": argument,
+            "outage_tolerance": self.api_outage_tolerance,
+        }
 
     def _new_wait(self, plan: WaitPlan, began: float | None = None, **more: Any) -> PipelineWait:
         """Return a new wait, which began at a time of the clock, default now."""
@@ -164,6 +175,11 @@ class ArroyoTask(ConnectedTask):
         """Wait in the worker."""
         from airflow_provider_arroyo.polling.poll import poll_until
 
+        pipeline = wait.plan.pipeline
+
+        def resolve(client: ArroyoClient) -> PipelineRef:
+            return self._ref(self._resolve_name(client, str(pipeline.name)))
+
         try:
             result = poll_until(
                 self._shared_client(),
@@ -171,8 +187,8 @@ class ArroyoTask(ConnectedTask):
                 clock=self.clock,
                 interval_seconds=self.poll_interval,
                 log=self.log,
-                resolve=None if wait.plan.pipeline.pipeline_id else self._resolve,
-                on_found=partial(self._show_link, {"ti": self._ti}),
+                resolve=None if pipeline.pipeline_id else resolve,
+                on_found=self._show_link,
                 until=until,
                 stop_when=stop_when,
             )
@@ -253,6 +269,7 @@ class ArroyoTask(ConnectedTask):
             # Airflow's own wrapper would warn that its task runner did not call it.
             execute = type(self).execute
             return getattr(execute, "__wrapped__", execute)(self, context)
+        self._is_resumed = True
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]  # Airflow's
 
     def _resume(self, event: Any) -> WaitEvent:
@@ -265,7 +282,7 @@ class ArroyoTask(ConnectedTask):
             ended = WaitEvent.from_dict(event)
         except UnreadableEventError as err:
             raise TaskEnd(ArroyoTaskError(str(err))) from err
-        self._has_waited, self._server = True, ended.server
+        self._has_waited, self._server, self._pipeline = True, ended.server, ended.pipeline
         self._results, self._seen_earlier = (ended.result,), ended.resume_context.get("seen", ())
         self._push_transitions(ended.result)
         return ended

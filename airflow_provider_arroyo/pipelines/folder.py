@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import unicodedata
@@ -20,6 +21,8 @@ from airflow_provider_arroyo.pipelines.file_settings import (
 )
 
 __all__ = ["PipelineFileError", "pipelines_from_folder"]
+
+_log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "pipelines.yaml"
 _LIKELY_SETTINGS_FILES = (SETTINGS_FILE, "pipelines.yml", "pipeline.yaml", "pipeline.yml")
@@ -82,6 +85,8 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
                 file, f"is not read; rename it: SQL ends in .sql, settings are in {SETTINGS_FILE}"
             )
     files = [file for file in visible if file.suffix == ".sql"]
+    if not files:
+        _log.warning("No .sql files in %s, so group %s has no pipelines: check the path", folder, group)
     settings_file = next((file for file in visible if file.name == SETTINGS_FILE), None)
     names = {_composed(file.name) for file in files}
     shared = _shared_settings(settings_file, names) if settings_file is not None else {}

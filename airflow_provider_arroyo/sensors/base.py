@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import (
@@ -30,6 +29,8 @@ from airflow_provider_arroyo.hooks.errors import (
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
+    IF_MISSING_OF_OPERATORS,
+    IF_MISSING_OF_SENSORS,
     check_choice,
     check_one_of_id_and_name,
     rendered_id_and_name,
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
-
-IF_MISSING = ("wait", "fail")
 
 _LAST_MOMENT_SECONDS = 0.2
 """A rescheduled task always takes longer than this to come back."""
@@ -103,7 +102,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             self.poll_interval = poke_interval
         check_one_of_id_and_name(pipeline_id, pipeline_name)
         if if_missing is not None:
-            check_choice(if_missing, "if_missing", IF_MISSING)
+            check_choice(if_missing, "if_missing", IF_MISSING_OF_SENSORS, IF_MISSING_OF_OPERATORS)
         self.if_missing = if_missing
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
@@ -114,11 +113,10 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         self.end_from_trigger = check_bool(end_from_trigger, "end_from_trigger")
         check_end_from_trigger(self)
 
-    def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
+    def _goal(self, limits: Mapping[str, Any], began: float | None) -> dict[str, Any]:
         """Return the goal of the wait, as fields of a :class:`.WaitPlan`, from the rendered arguments.
 
-        :param deadline: when the wait ends, seconds since the epoch.
-        :param argument: the argument that sets the deadline.
+        :param limits: the fields that limit the wait.
         :param began: when the wait began, if that was in an earlier poke or try; otherwise None.
         :raises ValueError: if a rendered argument is out of range; names it.
         """
@@ -133,23 +131,23 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         :returns: the task's result.
         """
         if self.deferrable:
-            return self._wait_deferred(context)
+            return self._wait_deferred()
         if self.reschedule:
             return super().execute(context)
         if self.silent_fail:
-            return self._wait_silently(context)
-        return self._wait_here(context)
+            return self._wait_silently()
+        return self._wait_here()
 
-    def _wait_here(self, context: Context, began: float | None = None) -> dict[str, Any]:
-        wait = self._begin(context, began)
+    def _wait_here(self, began: float | None = None) -> dict[str, Any]:
+        wait = self._begin(began)
         return self._finish(self._poll(wait), wait.plan.pipeline)
 
-    def _wait_silently(self, context: Context) -> dict[str, Any]:
+    def _wait_silently(self) -> dict[str, Any]:
         """Log errors that another try may fix, and try again until ``timeout``, as ``silent_fail`` requires."""
         began = self.clock()
         while True:
             try:
-                return self._wait_here(context, began)
+                return self._wait_here(began)
             except TaskEnd:
                 raise
             except Exception as err:
@@ -162,10 +160,10 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
                 self.log.error("%s", err)
                 time.sleep(min(self.poke_interval, left))
 
-    def _wait_deferred(self, context: Context) -> dict[str, Any]:
+    def _wait_deferred(self) -> dict[str, Any]:
         # Checked again: a task may have got an outlet or a callback since its constructor ran.
         check_end_from_trigger(self, is_running=True)
-        wait = self._begin(context)
+        wait = self._begin()
         result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
             pipeline, is_named = wait.plan.pipeline, self.pipeline_name is not None
@@ -175,7 +173,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
                 {},
                 end_from_trigger=self.end_from_trigger,
                 push_result=bool(self.do_xcom_push),
-                name_rule=self._name_rule(context, str(pipeline.name)) if may_mean_another else None,
+                name_rule=self._name_rule(str(pipeline.name)) if may_mean_another else None,
             )
         return self._finish(result, wait.plan.pipeline)
 
@@ -190,7 +188,6 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         except (AirflowSensorTimeout, TaskDeferralError) as err:
             if err is self._raised:
                 raise
-            self._ti = context["ti"]
             take_result_back(self)
             # Airflow's own error for the deferral says the same as the error that caused it.
             raise TaskEnd(type(err)(*err.args)) from err
@@ -201,11 +198,10 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
         :returns: the task's result.
         """
-        self._ti = context["ti"]
         ended = self._resume(event)
         if self.pipeline_id is None and ended.pipeline.pipeline_id:
             # The triggerer may have found the pipeline without being able to show it.
-            self._show_link(context, ended.pipeline)
+            self._show_link(ended.pipeline)
         if ended.result.outcome is not Outcome.REACHED:
             take_result_back(self)
         return self._finish(ended.result, ended.pipeline)
@@ -216,7 +212,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
         :returns: the task's result once the wait is over, else False.
         """
-        wait = self._begin(context)
+        wait = self._begin()
         result = self._poll(wait, stop_when=may_reschedule)
         PokeMemory(context).keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
@@ -228,62 +224,57 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
 
-    def _name_rule(self, context: Context, name: str, *, is_changed: bool = False) -> dict[str, Any]:
-        rule = super()._name_rule(context, name, is_changed=is_changed)
-        if self._first_poke is not None and context.get("task_state_store") is None:
+    def _name_rule(self, name: str, *, is_changed: bool = False) -> dict[str, Any]:
+        rule = super()._name_rule(name, is_changed=is_changed)
+        if self._first_poke is not None and self._state_store is None:
             # Only this tells which pipeline the first poke saw.
             rule["polled_micros"] = int(self._first_poke * 1e6)
         return rule
 
     # -- one wait ----------------------------------------------------------------------------------------------
 
-    def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
+    def _begin(self, began: float | None = None) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 
         # An outage counts from here, including the look-up of the pipeline.
         now = self.clock()
-        self._ti = context["ti"]
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
         self._step = f"Looking up pipeline {pipeline_id or name!r}"
         is_later_poke = False
         if began is None and self.reschedule and not self.deferrable:
-            first = context["ti"].get_first_reschedule_date(context)
+            first = self._ti.get_first_reschedule_date(self._context)
             if is_later_poke := first is not None:
                 # A poke that is followed by another one had a response.
                 began, self._has_waited = first.timestamp(), True
                 self._first_poke = began
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
-        known_id = pipeline_id or self._noted_id(context, str(name))
-        memory = PokeMemory(context)
+        known_id = pipeline_id or self._note(str(name)).get("pipeline_id")
+        memory = PokeMemory(self._context)
         if is_later_poke and known_id and memory.pipeline.pipeline_id == known_id:
             # A pipeline that an earlier poke saw must exist.
             pipeline_id, may_be_missing = known_id, False
-        deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
+        limits = self._limits(timedelta(seconds=float(self.timeout)), began)
         with self._rendered_arguments():
             plan = WaitPlan(
                 pipeline=PipelineRef(pipeline_id=pipeline_id or "", name=name),
-                deadline=deadline,
-                deadline_argument=argument,
                 may_be_missing=may_be_missing,
-                outage_tolerance=self.api_outage_tolerance,
-                **self._plan(deadline=deadline, argument=argument, began=began),
+                **limits,
+                **self._goal(limits, began),
             )
         failed: ArroyoError | None = None
         if pipeline_id is not None:
             # An earlier poke saw a pipeline that was deleted since; the wait reports this, alike in every mode.
             may_be_gone = may_be_missing or is_later_poke
-            pipeline, failed = self._look_up(pipeline_id, deadline, may_be_missing=may_be_gone)
+            pipeline, failed = self._look_up(pipeline_id, limits["deadline"], may_be_missing=may_be_gone)
             if pipeline.name is None and is_later_poke:
                 pipeline = replace(pipeline, name=memory.pipeline.name)
-            self._show_link(context, pipeline)
+            self._show_link(pipeline)
             plan = replace(plan, pipeline=pipeline)
             level = logging.DEBUG if is_later_poke else logging.INFO
             self._log_begin(f"Waiting for {plan.goal}", pipeline, level=level)
-        else:
-            # It is looked up as part of polling, since it may not exist yet.
-            self._resolve = partial(self._resolve_ref, context, str(name))
+        # A name is looked up as part of polling, since there may be no such pipeline yet.
         wait = self._new_wait(plan, now, earlier=memory.progress(plan, now) if is_later_poke else None)
         if failed is not None:
             # The wait retries this like a failed poll, and its outage has begun.
@@ -302,7 +293,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             # It did not exist at the look-up, or Arroyo was unreachable.
             with suppress(ArroyoError):
                 pipeline, _ = self._look_up(pipeline.pipeline_id, self.clock())
-                self._show_link({"ti": self._ti}, pipeline)
+                self._show_link(pipeline)
         return self._result(pipeline, result.job, **result.facts)
 
     # -- the end -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -138,15 +138,15 @@ class ArroyoCheckpointSensor(ArroyoSensor):
             None if new_checkpoints is None else check_integer(new_checkpoints, "new_checkpoints")
         )
 
-    def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
+    def _goal(self, limits: Mapping[str, Any], began: float | None) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
 
         rendered = {name: _TEMPLATED[name](getattr(self, name), name) for name in self._templated}
         moment = rendered.get("began_after")
-        if moment is not None and moment.timestamp() > deadline:
+        if moment is not None and moment.timestamp() > limits["deadline"]:
             raise ValueError(
-                f"began_after must not be after the end of this wait, {utc_time(deadline)} ({argument}): no "
-                f"checkpoint can have begun by then; got {self.began_after}"
+                f"began_after must not be after the end of this wait, {utc_time(limits['deadline'])} "
+                f"({limits['deadline_argument']}): no checkpoint can have begun by then; got {self.began_after}"
             )
         condition = CheckpointCondition(
             max_age=self.max_age,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,7 @@ class ArroyoMetricSensor(ArroyoSensor):
             stable_for=self.stable_for,
         )
 
-    def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
+    def _goal(self, limits: Mapping[str, Any], began: float | None) -> dict[str, Any]:
         return {
             "target_states": frozenset(),
             "metric": self._condition(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -139,7 +139,7 @@ class ArroyoPipelineSensor(ArroyoSensor):
                 "between polls; use deferrable=True, which does not occupy a worker either"
             )
 
-    def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
+    def _goal(self, limits: Mapping[str, Any], began: float | None) -> dict[str, Any]:
         states = check_states(self.target_states, "target_states")
         self._check_guard(states)
         self._check_time(states)

@@ -49,6 +49,14 @@ def refuse(extra: dict[str, Any] | None = None, **fields: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("conn_type", ["postgres", "arroyo_http"])
+def test_a_connection_of_another_type_is_refused(conn_type: str) -> None:
+    said = refuse(conn_type=conn_type, schema="public")
+    assert f"has type '{conn_type}', and must have type 'arroyo'. Set arroyo_conn_id" in said
+    for known in (None, "", "generic"):
+        assert read(conn_type=known).base_url == "http://arroyo.example:5115"
+
+
 # -- the address ------------------------------------------------------------------------------------------------
 
 

@@ -79,8 +79,11 @@ def test_udfs_are_read_from_their_files(tmp_path: Path) -> None:
     ]
 
 
-def test_an_empty_folder_has_no_pipelines(tmp_path: Path) -> None:
-    assert pipelines_from_folder(tmp_path) == []
+def test_an_empty_folder_has_no_pipelines_and_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert pipelines_from_folder(tmp_path, group="shop") == []
+    assert f"No .sql files in {tmp_path}, so group shop has no pipelines" in caplog.text
 
 
 SQL = "\n" + ENDLESS

@@ -48,6 +48,22 @@ def test_a_task_without_a_pipeline_has_no_link(known: dict[str, Any], value: obj
     assert link() == ""
 
 
+@pytest.mark.parametrize("has_stored", [False, True])
+def test_a_link_that_cannot_exist_is_not_looked_up(
+    known: dict[str, Any], has_stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow logs an error for an XCom that does not exist, right below the error of the task."""
+    asked: list[str] = []
+    monkeypatch.setattr(XCom, "get_value", lambda *, ti_key, key: asked.append(key))
+    operator: Any = ArroyoSubmitPipelineOperator(task_id="submit", pipeline_name="orders", query="SELECT 1")
+    operator._is_resumed = has_stored
+    assert known
+    for one in operator.operator_extra_links:
+        assert one.get_link(operator, ti_key=Mock()) == ""
+    wanted = ["_link_ArroyoPipelineLink", *(["pipeline_id"] if HAS_PAGES else [])]
+    assert asked == (wanted if has_stored else [])
+
+
 def test_an_installation_without_the_built_pages_has_no_link(
     known: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

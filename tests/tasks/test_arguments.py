@@ -320,12 +320,31 @@ def test_an_invalid_stop_mode_is_refused(mode: Any) -> None:
 def test_a_mode_of_sensors_in_default_args_is_explained(cls: Any, mode: str) -> None:
     with DAG("d", schedule=None, default_args={"mode": mode}):
         with pytest.raises(
-            ValueError, match=rf"^mode must be one of .*, got '{mode}'\. Here, .*default_args"
+            ValueError,
+            match=rf"^mode must be one of .*, got '{mode}', which is for other .*mode='checkpoint'",
         ):
             cls(task_id="a_task", pipeline_id="pl_1")
         assert cls(task_id="b_task", pipeline_id="pl_1", mode="force").mode == "force"
     with pytest.raises(ValueError, match=rf"^stop_on_kill must be one of .*, got '{mode}'$"):
         check_stop_mode(mode, "stop_on_kill")
+
+
+@pytest.mark.parametrize(
+    "cls, given, own",
+    [
+        (ArroyoStopPipelineOperator, "wait", "fail"),
+        (operators.ArroyoDeletePipelineOperator, "wait", "fail"),
+        (sensors.ArroyoPipelineSensor, "succeed", "wait"),
+    ],
+)
+def test_what_other_tasks_do_if_a_pipeline_is_missing_is_explained(cls: Any, given: str, own: str) -> None:
+    with DAG("d", schedule=None, default_args={"if_missing": given}):
+        with pytest.raises(
+            ValueError, match=rf"got '{given}', which is for other tasks .* default_args.*if_missing='{own}'"
+        ):
+            cls(task_id="a_task", pipeline_id="pl_1")
+        # As the message advises.
+        assert cls(task_id="b_task", pipeline_id="pl_1", if_missing=own).if_missing == own
 
 
 def test_every_way_to_stop_has_a_mode() -> None:

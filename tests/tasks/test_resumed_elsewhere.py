@@ -15,6 +15,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFata
 from airflow_provider_arroyo.operators.arroyo import (
     ArroyoDeletePipelineOperator,
     ArroyoStopPipelineOperator,
+    ArroyoUpdatePipelineOperator,
 )
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -188,6 +189,33 @@ def test_a_changed_submit_reports_what_it_created(
     assert (ended.result["action"], ended.result["pipeline_name"]) == ("created", "orders")
     assert sandbox.store.pipelines.keys() == {ended.result["pipeline_id"]}
     assert late != [ended.result["pipeline_id"]]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [{"parallelism": 3}, {"parallelism": "None"}, {"env_vars": {"NUMBER": "9"}}, {"env_vars": {"N": 9}}],
+)
+@pytest.mark.arroyo_versions("0.16")
+def test_an_update_checks_what_it_requested_whatever_its_templates_are_by_then(
+    now: dict[str, Any], arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    wanted: dict[str, Any] = {"parallelism": 2, "env_vars": {"NUMBER": "1"}}
+
+    def update(**mode: Any) -> Any:
+        return ArroyoUpdatePipelineOperator(
+            task_id="a_task", pipeline_id=pipeline_id, timeout=20, stable_for=0.3, **wanted, **mode
+        )
+
+    def resumed(**mode: Any) -> Any:
+        operator = update(**mode)
+        for field, value in now.items():
+            setattr(operator, field, value)
+        return operator
+
+    ended = run_task(halves(update, resumed), DEFERRED)
+    assert (ended.error, ended.deferrals) == (None, 1)
+    assert [one["argument"] for one in ended.result["changes"]] == ["parallelism", "env_vars"]
 
 
 def test_a_template_error_fails_a_task_that_starts(sandbox: ArroyoSandbox, tmp_path: Path) -> None:

@@ -270,6 +270,19 @@ def test_dates_and_numbers_of_other_types_are_refused() -> None:
             rendered_query(value)
 
 
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        (None, "query must be a string, got NoneType None; did the upstream task return one? With"),
+        ([], r"query must be a string, got list \[\]; did the upstream task return one?"),
+        (7, "query must be a string, got int 7. With"),
+    ],
+)
+def test_a_query_that_is_none_or_several_may_be_another_tasks_mistake(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message.replace('?', '.')}"):
+        rendered_query(value)
+
+
 def test_a_connection_id_that_native_rendering_converted_is_refused() -> None:
     operator: Any = submit(dag=native(), arroyo_conn_id="{{ params.value }}")()
     operator.render_template_fields({"params": {"value": "2024_01_15"}})
