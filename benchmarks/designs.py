@@ -41,19 +41,19 @@ class Shared:
 
     async def open(self, url: str) -> None:
         from airflow_provider_arroyo.polling.clock import SteadyClock
-        from airflow_provider_arroyo.polling.shared import SharedPoller
+        from airflow_provider_arroyo.polling.shared_polls import JobPolls
 
         self._url = url
         self._clock = SteadyClock()
-        get_list = SharedPoller._get_list
+        get_list = JobPolls._get_list
 
-        async def timed_get_list(poller: SharedPoller, client: Any) -> Any:
+        async def timed_get_list(polls: JobPolls, last_body: bytes | None) -> Any:
             sent_at = time.monotonic()
-            listed = await get_list(poller, client)
+            listed = await get_list(polls, last_body)
             self.list_polls.append((sent_at, time.monotonic()))
             return listed
 
-        SharedPoller._get_list = timed_get_list  # type: ignore[assignment,method-assign]  # measured in it
+        JobPolls._get_list = timed_get_list  # type: ignore[assignment,method-assign]  # measured in it
 
     async def _connect(self) -> Any:
         from airflow_provider_arroyo.client.client import ArroyoClient

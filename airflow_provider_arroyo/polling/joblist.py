@@ -97,7 +97,7 @@ class JobList(NamedTuple):
             wanting = [(t, t.item, t.job) for t in targets if t.wants_next and t.item is not None]
             return cls(response.body, wanting, [], None)
         by_pipeline = {target.pipeline_id: target for target in targets}
-        by_job = {target.job_id: target for target in targets}
+        by_job = {target.job.id: target for target in targets if target.job is not None}
         items: dict[Target, Mapping[str, Any] | None] = {}
         jobs = 0
         for item in iter_items(response.body):

@@ -1,4 +1,4 @@
-"""The waits on a shared poller, their pipelines, and what they are notified of. Times are of ``time.monotonic``."""
+"""The waits on a shared poller, their pipelines, and how they are notified. Times are of ``time.monotonic``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 
-Observation = Callable[[PipelineWait, SteadyClock], WaitResult]
-"""Passes the result of a poll to a wait, with the wait's own clock."""
+Observation = Callable[[PipelineWait, SteadyClock], WaitResult | None]
+"""Passes the result of a request to a wait, with the wait's own clock. Returns the result of the wait; None if its
+name means another pipeline.
+"""
 
 
 @dataclass(eq=False, slots=True)
@@ -25,7 +27,7 @@ class Waiter:
     :param interval_seconds: its poll interval.
     :param tolerance_seconds: its outage tolerance.
     :param joined_at: only polls that were sent later count.
-    :param reading: the task that reads details for it; None if none is in progress.
+    :param reading: the task that reads something else for it; None if none is in progress.
     """
 
     interval_seconds: float
@@ -33,21 +35,34 @@ class Waiter:
     joined_at: float
     reading: asyncio.Task[None] | None = None
     # An asyncio queue takes three kilobytes, too much for a thousand waits.
-    _told: list[Observation] = field(default_factory=list)
-    _is_told: asyncio.Future[None] | None = None
+    _observations: list[Observation] = field(default_factory=list)
+    _is_notified: asyncio.Future[None] | None = None
 
-    def tell(self, observation: Observation) -> None:
-        """Pass the result of a poll to it."""
-        self._told.append(observation)
-        if self._is_told is not None and not self._is_told.done():
-            self._is_told.set_result(None)
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Its interval and outage tolerance."""
+        return self.interval_seconds, self.tolerance_seconds
 
-    async def next_told(self) -> Observation:
-        """Return the oldest result that it has not observed yet; wait if there is none."""
-        while not self._told:
-            self._is_told = asyncio.get_running_loop().create_future()
-            await self._is_told
-        return self._told.pop(0)
+    def notify(self, observation: Observation) -> None:
+        """Pass the result of a request to it."""
+        self._observations.append(observation)
+        if self._is_notified is not None and not self._is_notified.done():
+            self._is_notified.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait with an exception."""
+
+        def raise_error(wait: PipelineWait, clock: SteadyClock) -> WaitResult:
+            raise error.with_traceback(None)
+
+        self.notify(raise_error)
+
+    async def next(self) -> Observation:
+        """Return the oldest result that the wait has not observed yet; wait if there is none."""
+        while not self._observations:
+            self._is_notified = asyncio.get_running_loop().create_future()
+            await self._is_notified
+        return self._observations.pop(0)
 
 
 @dataclass(eq=False, slots=True)
@@ -56,10 +71,9 @@ class Target:
 
     :param pipeline_id: id of the pipeline.
     :param sent_at: when the newest single poll was sent; an older list may be out of date.
+    :param job: the job as last seen; its id identifies it in the list of 0.15.
     :param polls: how many single polls were sent.
     :param seen_at: when a poll last responded, except lists that showed no change.
-    :param job: the job as last seen.
-    :param job_id: identifies it in the list of 0.15.
     :param item: the job as last shown in the list; None if the list does not show it.
     :param is_hanging: whether its last single poll got no response in time.
     :param wants_next: whether to notify of the next poll even if it shows no change.
@@ -69,10 +83,9 @@ class Target:
 
     pipeline_id: str
     sent_at: float
+    job: Job | None
     polls: int = 0
     seen_at: float = float("-inf")
-    job: Job | None = None
-    job_id: str | None = None
     item: Mapping[str, Any] | None = None
     is_hanging: bool = False
     wants_next: bool = True
@@ -93,12 +106,11 @@ class Target:
         """Process a successful poll, pass it to the waiters concerned, and return whether it showed a change."""
         has_changed = job != self.job
         self.job, self.seen_at = job, now
-        self.job_id = self.job_id if job is None else job.id
         if has_changed or self.wants_next:
             self.wants_next = False
             for waiter in self.waiters:
                 if sent_at >= waiter.joined_at:
-                    waiter.tell(lambda wait, clock: wait.observe(job, clock.from_monotonic(now)))
+                    waiter.notify(lambda wait, clock: wait.observe(job, clock.from_monotonic(now)))
                 else:
                     self.wants_next = True
         return has_changed
@@ -128,16 +140,12 @@ class Target:
 
         for waiter in self.waiters:
             if sent_at >= waiter.joined_at:
-                waiter.tell(partial(observe, knows_response=responded_at >= waiter.joined_at))
+                waiter.notify(partial(observe, knows_response=responded_at >= waiter.joined_at))
 
     def fail(self, error: BaseException) -> None:
         """End all waits with an exception."""
-
-        def raise_error(wait: PipelineWait, clock: SteadyClock) -> WaitResult:
-            raise error.with_traceback(None)
-
         for waiter in self.waiters:
-            waiter.tell(raise_error)
+            waiter.fail(error)
 
     def leave_list(self, listed_at: float) -> None:
         """Record that the list no longer shows it.

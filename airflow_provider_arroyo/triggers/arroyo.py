@@ -191,27 +191,28 @@ class ArroyoPipelineTrigger(BaseTrigger):
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
-        from airflow_provider_arroyo.polling.names import poll_named
-        from airflow_provider_arroyo.polling.poll import FIND_SECONDS, resolve_ref
+        from airflow_provider_arroyo.polling.poll import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
-        key, progress, keeping = (self.arroyo_conn_id, self.server), self.progress, None
+        progress, keeping = self.progress, None
         ti, window = self.task_instance, plan.restart_window
         if ti is not None and window is not None:
             progress = await latest_progress(ti, progress, self.log)
         wait = self._wait = PipelineWait(plan, now=clock(), progress=progress)
         if ti is not None and window is not None:
             keeping = asyncio.ensure_future(keep_progress(ti, wait, window.total_seconds(), self.log))
-        options: dict[str, Any] = {"interval_seconds": self.poll_interval, "clock": clock, "log": self.log}
+        is_named = self.name_rule is not None or not plan.pipeline.pipeline_id
+        resolve = partial(resolve_ref, name=str(plan.pipeline.name), rule=self.name_rule or {})
         try:
-            if plan.pipeline.pipeline_id and self.name_rule is None:
-                async with shared_poller(key, self._connect) as poller:
-                    return await poller.watch(wait, **options)
-            resolve = partial(resolve_ref, name=str(plan.pipeline.name), rule=self.name_rule or {})
-            options |= {"every_seconds": FIND_SECONDS, "on_found": self._show_found}
-            while (result := await poll_named(key, self._connect, wait, resolve, **options)) is None:
-                wait.find_again()
-            return result
+            async with shared_poller((self.arroyo_conn_id, self.server), self._connect) as poller:
+                return await poller.watch(
+                    wait,
+                    interval_seconds=self.poll_interval,
+                    clock=clock,
+                    log=self.log,
+                    resolve=resolve if is_named else None,
+                    on_found=self._show_found,
+                )
         except ArroyoError as err:
             # The connection is unusable; the worker raises the error.
             return WaitResult(outcome=Outcome.ERROR, error=err)
@@ -265,5 +266,5 @@ def _import_polling() -> None:
     import airflow_provider_arroyo.links
     import airflow_provider_arroyo.monitoring.event
     import airflow_provider_arroyo.monitoring.hold
-    import airflow_provider_arroyo.polling.names
+    import airflow_provider_arroyo.polling.shared
     import airflow_provider_arroyo.triggers.on_kill  # noqa: F401  # imported for its effect

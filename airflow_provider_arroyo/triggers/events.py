@@ -176,17 +176,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 keeping.cancel()
 
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> ArroyoError | None:
-        """Poll until there is something to report, or the pipeline must be looked up; return the error, if any."""
+        """Poll until there is something to report; return the error, if any."""
         from airflow_provider_arroyo.monitoring.outcome import Outcome
-        from airflow_provider_arroyo.polling.names import poll_named
         from airflow_provider_arroyo.polling.poll import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
-
-        key = (self.arroyo_conn_id, "")
-        options: dict[str, Any] = {"interval_seconds": self.poll_interval, "clock": clock, "log": self.log}
-        if self.pipeline_name is None:
-            async with shared_poller(key, self._connect) as poller:
-                return (await poller.watch(watch, **options)).error
 
         def resolve(client: ArroyoClient) -> PipelineRef:
             from airflow_provider_arroyo.hooks.arroyo import namespace_of
@@ -194,11 +187,18 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             rule = {"namespace": namespace_of(client.settings).name}
             return resolve_ref(client, name=str(self.pipeline_name), rule=rule)
 
-        options |= {"every_seconds": _FOLLOW_SECONDS, "is_endless": True}
-        result = await poll_named(key, self._connect, watch, resolve, **options)
-        if result is None or result.outcome is Outcome.DELETED:
+        async with shared_poller((self.arroyo_conn_id, ""), self._connect) as poller:
+            result = await poller.watch(
+                watch,
+                interval_seconds=self.poll_interval,
+                clock=clock,
+                log=self.log,
+                resolve=None if self.pipeline_name is None else resolve,
+                resolve_seconds=_FOLLOW_SECONDS,
+            )
+        if self.pipeline_name is not None and result.outcome is Outcome.DELETED:
             watch.find_again()
-        return None if result is None else result.error
+        return result.error
 
     async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
         """Pause after an error that another poll does not fix; log it once."""
@@ -272,4 +272,4 @@ def _import_polling() -> None:
     """Import the modules for a watch now, so that the event loop need not."""
     import airflow_provider_arroyo.hooks.arroyo
     import airflow_provider_arroyo.monitoring.event_watch
-    import airflow_provider_arroyo.polling.names  # noqa: F401  # imported for its effect
+    import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect

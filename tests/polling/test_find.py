@@ -19,9 +19,9 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import PollerConnection
-from airflow_provider_arroyo.polling.names import name_finder
+from airflow_provider_arroyo.polling.connection import Connection
 from airflow_provider_arroyo.polling.poll import poll_until, resolve_ref
+from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, Lines
@@ -190,23 +190,42 @@ def test_an_outage_while_a_pipeline_may_be_replaced_reloads_the_connection(sandb
     assert reloads
 
 
-async def test_in_an_outage_nothing_is_searched_for(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+async def watch_name(
+    sandbox: ArroyoSandbox, wait: PipelineWait, clock: SteadyClock, connected: list[ArroyoClient]
+) -> WaitResult:
+    """Wait as a trigger does."""
+
+    async def connect() -> ArroyoClient:
+        connected.append(ArroyoClient(ClientSettings(base_url=sandbox.url)))
+        return connected[-1]
+
+    async with shared_poller("a name", connect) as poller:
+        return await poller.watch(
+            wait,
+            interval_seconds=0.1,
+            clock=clock,
+            log=logger(Lines()),
+            resolve=resolve(str(wait.plan.pipeline.name)),
+            resolve_seconds=0.05,
+        )
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+async def test_in_an_outage_nothing_is_searched_for(
+    is_away: bool, client: ArroyoClient, sandbox: ArroyoSandbox
+) -> None:
     stopped, clock = _stopped(client, sandbox), SteadyClock()
-    connected: list[str] = []
-    wait = waiting(clock)
+    wait = waiting(clock, seconds=1)
     wait.found(PipelineRef(pipeline_id=stopped, name="orders"))
     wait.observe(client.get_job(stopped), clock())
     wait.observe_error(ArroyoConnectionError("No response."), clock())
     assert wait.may_be_replaced
-
-    async def connect() -> ArroyoClient:
-        connected.append(sandbox.url)
-        return ArroyoClient(ClientSettings(base_url=sandbox.url))
-
-    over = WaitResult(outcome=Outcome.UNREACHABLE)
-    async with name_finder("an outage", connect) as finder:
-        assert await finder.follow(wait, resolve(), asyncio.sleep(0.3, over), every_seconds=0.05) is over
-    assert connected == []
+    if is_away:
+        sandbox.faults.status(503, path="*/jobs", times=None)
+    sandbox.requests.clear()
+    result = await watch_name(sandbox, wait, clock, [])
+    assert result.outcome is Outcome.TIMED_OUT
+    assert bool(sandbox.requests.count("GET", "/api/v1/pipelines")) is not is_away
 
 
 async def test_a_missed_poll_reloads_the_connection_once_for_all_waits() -> None:
@@ -221,7 +240,7 @@ async def test_a_missed_poll_reloads_the_connection_once_for_all_waits() -> None
     async def connect() -> Any:
         return client
 
-    connection = PollerConnection(connect, DaemonThreads("test").run, lambda: now)
+    connection = Connection(connect, DaemonThreads("test").run, lambda: now)
     for failures, at in ((0, 100), (1, 100), (10, 100), (11, 100), (11, 109), (12, 111), (22, 111)):
         now = at
         await connection.reload(failures)
@@ -230,46 +249,31 @@ async def test_a_missed_poll_reloads_the_connection_once_for_all_waits() -> None
 
 
 async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
-    clock, connected = SteadyClock(), []
+    clock, connected = SteadyClock(), list[ArroyoClient]()
     began = clock()
 
-    async def connect() -> ArroyoClient:
-        connected.append(1)
-        return ArroyoClient(ClientSettings(base_url=sandbox.url))
-
-    async def find(number: int) -> Any:
-        async with name_finder("key", connect) as finder:
-            # However slow the machine is, one is there before its deadline.
-            wait = waiting(clock, seconds=60 if number == 7 else 3.5, name=f"orders {number}")
-            found = await finder.find(
-                wait, resolve(f"orders {number}"), clock=clock, interval_seconds=0.1, log=logger(Lines())
-            )
-            return wait.plan.pipeline.pipeline_id if found is None else found.outcome
+    async def find(number: int) -> tuple[str, Outcome]:
+        # However slow the machine is, one is there before its deadline.
+        wait = waiting(clock, seconds=60 if number == 7 else 3.5, name=f"orders {number}")
+        result = await watch_name(sandbox, wait, clock, connected)
+        return wait.plan.pipeline.pipeline_id, result.outcome
 
     async def create() -> str:
         await asyncio.sleep(0.5)
-        client = await connect()
-        with client:
+        with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
             return (await asyncio.to_thread(client.create_pipeline, name="orders 7", query=ENDLESS)).id
 
     made, *found = await asyncio.gather(create(), *(find(number) for number in range(50)))
-    assert found[7] == made
-    assert set(found) == {made, Outcome.TIMED_OUT}
+    assert found[7] == (made, Outcome.REACHED)
+    assert set(found) == {found[7], ("", Outcome.TIMED_OUT)}
     # Fifty searches: at most one list per second, and the requests about the found pipeline.
-    assert sandbox.requests.count("GET", "/api/v1/pipelines*") <= 5 + clock() - began
-    assert len(connected) == 2
+    assert sandbox.requests.count("GET", "/api/v1/pipelines") <= 5 + clock() - began
+    assert len(connected) == 1
 
 
 async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.hang(times=None)
     clock = SteadyClock()
-
-    async def connect() -> ArroyoClient:
-        return ArroyoClient(ClientSettings(base_url=sandbox.url))
-
-    async with asyncio.timeout(15), name_finder("key", connect) as finder:
-        result = await finder.find(
-            waiting(clock, seconds=0.5), resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines())
-        )
-    assert result is not None
+    async with asyncio.timeout(15):
+        result = await watch_name(sandbox, waiting(clock, seconds=0.5), clock, [])
     assert result.outcome is Outcome.TIMED_OUT

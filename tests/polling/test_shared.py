@@ -267,7 +267,7 @@ async def test_cancelled_waits_leave_without_a_request() -> None:
     await pass_time(1)
     assert server.count() == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    await waits.poller.aclose()
+    waits.poller.close()
     assert server.closed == 1
 
 

@@ -446,18 +446,21 @@ async def test_an_error_in_the_look_up_of_the_connection_ends_only_the_current_w
 @MODES
 @virtual
 async def test_a_bug_ends_the_waits_instead_of_hanging_them(count: int) -> None:
-    server = FakeArroyo()
+    class Broken(FakeArroyo):
+        is_broken = False
 
-    async def broken(function: Any) -> Any:
-        raise KeyError("a bug")
+        async def run(self, function: Any) -> Any:
+            if self.is_broken:
+                raise KeyError("a bug")
+            return await super().run(function)
 
+    server = Broken()
     waits = Waits(server)
     waits.start_all(server.many(count))
     await pass_time(1)
-    run, poller = waits.poller._run, waits.poller
-    poller._run = poller._single_polls._run = broken
+    server.is_broken = True
     ended = await asyncio.gather(*waits.tasks, return_exceptions=True)
     assert {type(error) for error in ended} == {KeyError}
-    poller._run = poller._single_polls._run = run
+    server.is_broken = False
     server.set("pl_0", "Running")
     assert (await waits.start("pl_0")).outcome is Outcome.REACHED

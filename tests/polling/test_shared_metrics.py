@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.condition import Reading
-from airflow_provider_arroyo.polling.details import SharedMetrics
+from airflow_provider_arroyo.polling.shared_details import SharedMetrics
 
 
 def job(job_id: str = "job_1", run_id: int = 1) -> Job:

@@ -1,0 +1,324 @@
+"""The polls of a shared poller: of single pipelines, or of all together by ``GET /jobs``.
+
+Coroutines decide when to poll, threads send the requests and parse the responses. A failure for one pipeline affects
+only its own waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.request import get
+from airflow_provider_arroyo.client.retry import poll_retry_seconds
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.polling.connection import Connection, start
+from airflow_provider_arroyo.polling.joblist import (
+    MAX_SINGLE_POLLS,
+    JobList,
+    ListPace,
+    may_concern_list_alone,
+    prefers_list,
+)
+from airflow_provider_arroyo.polling.poll import single_try
+from airflow_provider_arroyo.polling.threads import Run
+from airflow_provider_arroyo.polling.waiters import Target, Waiter
+
+T = TypeVar("T")
+
+LIST_PAUSE_SECONDS = 300.0
+"""How long the list is not used, in seconds, after it failed twice while single polls succeeded."""
+
+SLOW_SECONDS = 1.0
+"""A single poll without a response for this many seconds gives its slot to another one."""
+
+_MAX_SINGLE_POLLS_PER_SECOND = 300
+"""Maximum single polls per second. More would cost a triggerer much of its core, so the intervals get longer."""
+
+_PROBES = 3
+_BATCH = 10
+
+
+class _OnlyListFailsError(Exception):
+    """The list fails or hangs, but single polls succeed."""
+
+
+class JobPolls:
+    """Polls pipelines while there are waiters for them, and notifies each waiter of what concerns it.
+
+    :param connection: the connection.
+    :param run: runs a blocking function in a thread.
+    :param monotonic: a monotonic clock in seconds.
+    """
+
+    def __init__(self, connection: Connection, run: Run, monotonic: Callable[[], float]) -> None:
+        self.list_polls = 0
+        """How often the list was polled."""
+        self._connection = connection
+        self._run = run
+        self._monotonic = monotonic
+        self._targets: dict[str, Target] = {}
+        self._limits: Counter[tuple[float, float]] = Counter()
+        """How many waiters have each pair of interval and outage tolerance."""
+        self._singles: dict[Target, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(MAX_SINGLE_POLLS)
+        self._slots_for_hanging = asyncio.Semaphore(MAX_SINGLE_POLLS)
+        """For pipelines whose last poll got no response, so that they delay only each other."""
+        self._list_task: asyncio.Task[None] | None = None
+        self._list_wake = asyncio.Event()
+        self._list_pace = ListPace()
+        self._list_seen_at = float("-inf")
+        self._list_has_failed = False
+        """Whether the last poll of the list failed although single polls succeeded."""
+        self._list_is_paused = False
+        self._must_parse = True
+        """Whether the next list is parsed even if it is identical to the last one."""
+        self._jobs: int | None = None
+
+    # -- the waiters -------------------------------------------------------------------------------------------
+
+    def join(self, waiter: Waiter, pipeline_id: str, job: Job | None) -> Target:
+        """Poll a pipeline for a waiter, now and at its interval; return the pipeline.
+
+        :param waiter: the waiter.
+        :param pipeline_id: id of the pipeline.
+        :param job: the job as the wait last saw it.
+        """
+        target = self._targets.get(pipeline_id)
+        if target is None:
+            target = self._targets[pipeline_id] = Target(pipeline_id, sent_at=waiter.joined_at, job=job)
+            self._must_parse = True
+        target.waiters.add(waiter)
+        target.wants_next = True
+        self._limits[waiter.limits] += 1
+        if len(target.waiters) == 1:
+            self._choose()
+        # At once, and singly if possible; many newcomers wait for the list.
+        if self._list_task is None or (target.item is None and len(self._singles) < MAX_SINGLE_POLLS):
+            self._poll_singly(target)
+        elif target not in self._singles:
+            self._list_wake.set()
+        target.wake.set()
+        return target
+
+    def leave(self, waiter: Waiter, target: Target) -> None:
+        """Poll no longer for a waiter."""
+        target.waiters.discard(waiter)
+        self._limits[waiter.limits] -= 1
+        self._limits += Counter()  # keeps what is positive
+        if not target.waiters:
+            del self._targets[target.pipeline_id]
+            self._end_single(target)
+            self._choose()
+
+    def _choose(self) -> None:
+        """Start or stop polling the list, depending on the numbers of pipelines and jobs."""
+        some = islice(self._targets.values(), MAX_SINGLE_POLLS + 1)
+        intervals = [target.interval_seconds for target in some]
+        uses_list = not self._list_is_paused and prefers_list(intervals, self._jobs)
+        if uses_list and self._list_task is None:
+            self._list_task = start(self._poll_list())
+        elif not uses_list and self._list_task is not None:
+            self._list_task.cancel()
+            self._list_task = None
+            for target in self._targets.values():
+                target.leave_list(self._list_seen_at)
+                self._poll_singly(target)
+
+    async def _give_error(
+        self, targets: Iterable[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
+    ) -> float:
+        """Notify the waits of targets that a poll failed; return how long to wait before the next one."""
+        pause = poll_retry_seconds(failures, interval, error)
+        async for target in _in_batches(targets):
+            target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
+        try:
+            await self._connection.reload(failures)
+        except ArroyoError as err:
+            now = self._monotonic()
+            async for target in _in_batches(targets):
+                target.give_error(err, now, now, self._list_seen_at, pause)
+        return pause
+
+    # -- single polls ------------------------------------------------------------------------------------------
+
+    def _poll_singly(self, target: Target) -> None:
+        if target not in self._singles and target.waiters:
+            self._singles[target] = start(self._poll_single(target))
+
+    def _end_single(self, target: Target) -> None:
+        if task := self._singles.pop(target, None):
+            task.cancel()
+
+    async def _poll_single(self, target: Target) -> None:
+        failures = 0
+        try:
+            while True:
+                target.wake.clear()
+                try:
+                    job = await self._get_job(target)
+                except ArroyoError as err:
+                    failures += 1
+                    interval = target.interval_seconds
+                    pause = await self._give_error([target], err, target.sent_at, failures, interval)
+                else:
+                    failures = 0
+                    if target.give_job(job, target.sent_at, self._monotonic()):
+                        self._must_parse = True
+                    least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
+                    pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
+                await _sleep_or_wake(pause, target.wake)
+        except Exception as err:  # noqa: BLE001  # a bug; the waits raise it
+            self._singles.pop(target, None)
+            target.fail(err)
+
+    async def _get_job(self, target: Target) -> Job | None:
+        """Poll a pipeline as soon as there is a slot for it."""
+        client = await self._connection.client()
+        async with self._slots_for_hanging if target.is_hanging else self._slots:
+            # A poll without a response keeps a thread; if there may be many, for a few seconds only.
+            limit = target.tolerance_seconds if len(self._singles) <= MAX_SINGLE_POLLS else 0.0
+            target.sent_at = self._monotonic()
+            target.polls += 1
+            send = partial(single_try(client, limit).get_job, target.pipeline_id)
+            poll: asyncio.Future[Job | None] = asyncio.ensure_future(self._run(send))
+            try:
+                await asyncio.wait({poll}, timeout=None if target.is_hanging else SLOW_SECONDS)
+            except asyncio.CancelledError:
+                poll.cancel()
+                raise
+        # Another poll has its slot.
+        try:
+            job = await poll
+        except ArroyoError:
+            target.is_hanging = self._monotonic() >= target.sent_at + SLOW_SECONDS
+            raise
+        target.is_hanging = False
+        return job
+
+    # -- the list ----------------------------------------------------------------------------------------------
+
+    async def _poll_list(self) -> None:
+        failures, last_body = 0, None
+        try:
+            while True:
+                self._list_wake.clear()
+                if self._must_parse:
+                    self._must_parse, last_body = False, None
+                sent_at = self._monotonic()
+                try:
+                    listed = await self._get_list(last_body)
+                except _OnlyListFailsError:
+                    self._replace_list()
+                    return
+                except ArroyoError as err:
+                    failures, last_body = failures + 1, None
+                    shown = [target for target in self._targets.values() if target not in self._singles]
+                    pause = await self._give_error(shown, err, sent_at, failures, self._list_interval())
+                    await asyncio.sleep(pause)
+                    continue
+                failures, last_body, self._list_has_failed = 0, listed.body, False
+                self._list_pace.add(self._monotonic() - sent_at)
+                await self._take_list(listed, sent_at)
+                await _sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
+                # However many join one after the other, the server gets a pause as long as the list poll took.
+                await asyncio.sleep(sent_at + self._list_pace.least_interval - self._monotonic())
+        except Exception as err:  # noqa: BLE001  # as in a single poll
+            self._list_task = None
+            for target in self._targets.values():
+                target.fail(err)
+
+    def _list_interval(self) -> float:
+        return max(min(interval for interval, _ in self._limits), self._list_pace.interval)
+
+    async def _get_list(self, last_body: bytes | None) -> JobList:
+        client = await self._connection.client()
+        self.list_polls += 1
+        read = partial(JobList.read, targets=list(self._targets.values()), last_body=last_body)
+        limited = single_try(client, min(tolerance for _, tolerance in self._limits))
+        request = get(endpoints.list_jobs().path, read)
+        poll: asyncio.Future[JobList] = asyncio.ensure_future(self._run(lambda: limited.send(request).value))
+        try:
+            await asyncio.wait({poll}, timeout=self._list_pace.hung_after)
+            if poll.done() and not may_concern_list_alone(poll.exception()):
+                return poll.result()
+            if await self._single_polls_succeed(client):
+                raise _OnlyListFailsError
+            return await poll
+        finally:
+            poll.cancel()
+
+    async def _take_list(self, listed: JobList, sent_at: float) -> None:
+        self._list_seen_at = self._monotonic()
+        for target in listed.missing:
+            target.leave_list(self._list_seen_at)
+            self._poll_singly(target)
+        async for target, item, job in _in_batches(listed.deliveries):
+            if sent_at < target.sent_at and (target.wants_next or job != target.job):
+                # A single poll was sent later and is more recent.
+                self._must_parse = True
+                continue
+            target.item = item
+            self._end_single(target)
+            target.give_job(job, sent_at, self._monotonic())
+        if listed.jobs is not None:
+            self._jobs = listed.jobs
+            self._choose()
+
+    async def _single_polls_succeed(self, client: ArroyoClient) -> bool:
+        """Return whether one of a few single polls succeeds soon; some may be the ones without a response."""
+
+        async def succeeds(pipeline_id: str) -> bool:
+            # If there is no such pipeline, Arroyo itself has responded.
+            with suppress(ArroyoNotFoundError):
+                await self._run(partial(single_try(client, 0.0).get_job, pipeline_id))
+            return True
+
+        some = random.sample(list(self._targets), min(_PROBES, len(self._targets)))
+        probes = [asyncio.ensure_future(succeeds(pipeline_id)) for pipeline_id in some]
+        try:
+            for probe in asyncio.as_completed(probes, timeout=SLOW_SECONDS):
+                with suppress(ArroyoError):
+                    return await probe
+        except TimeoutError:
+            pass
+        finally:
+            for one in probes:
+                one.cancel()
+        return False
+
+    def _replace_list(self) -> None:
+        """Poll singly instead of the list: until its next poll, or for a while if it keeps failing."""
+
+        def resume() -> None:
+            self._list_is_paused = False
+            self._choose()
+
+        pause = LIST_PAUSE_SECONDS if self._list_has_failed else self._list_interval()
+        self._list_has_failed = self._list_is_paused = True
+        asyncio.get_running_loop().call_later(pause, resume)
+        self._choose()
+
+
+async def _sleep_or_wake(seconds: float, wake: asyncio.Event) -> None:
+    """Sleep until the time is over or the event is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+
+
+async def _in_batches(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items in batches, between which other coroutines of the event loop can run."""
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % _BATCH == 0:
+            await asyncio.sleep(0)
