@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,9 +65,8 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the change, and wait for the new run if one begins; return the task's result."""
-        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
-        from airflow_provider_arroyo.pipelines.change import Change, ChangeNote, ChangeNotes
-        from airflow_provider_arroyo.pipelines.deploy_progress import shown
+        from airflow_provider_arroyo.monitoring.plan import WaitPlan
+        from airflow_provider_arroyo.pipelines.change import Change, ChangeNotes, settings_hash
         from airflow_provider_arroyo.pipelines.existing import Action
 
         with self._rendered_arguments():
@@ -76,40 +74,17 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         limits = self._limits(self.timeout)
         found = self._find(wanted)
         pipeline = self._ref(found)
-        began, notes = self.clock(), ChangeNotes(context.get("task_state_store"))
-
-        def note_of(changed: Changed) -> ChangeNote:
-            before = changed.before
-            return ChangeNote(
-                pipeline_id=found.id,
-                wanted=changed.wanted,
-                changes=shown(changed.differences),
-                before=Baseline.of(before, requested_at=began) if before else None,
-            )
-
-        changed = self._request(
-            Change(
-                self._client(deadline=limits["deadline"]),
-                found,
-                deadline=self.clock.to_monotonic(limits["deadline"]),
-                note=lambda changed: notes.write(note_of(changed)),
-            )
-        )
-        action, note = changed.action, note_of(changed)
-        noted = notes.read(note) if action is Action.UNCHANGED else None
-        if noted is not None:
-            # Only the run before it tells whether the new run has begun: this try's, if it had to restart it.
-            self.log.info("An earlier try of this task requested the change: %s", pipeline.short)
-            action, note = Action.UPDATED, replace(noted, before=note.before or noted.before)
-        elif action is Action.UNCHANGED and changed.before is not None:
-            action = Action.UPDATED  # requested earlier, and not in effect yet
+        notes = ChangeNotes(context.get("task_state_store"))
+        client = self._client(deadline=limits["deadline"])
+        changed = self._request(Change(client, found, notes=notes, clock=self.clock))
+        action, before = changed.action, changed.before
         self._log_begin(f"Pipeline {action.value}", pipeline)
-        for one in note.changes:
+        for one in changed.changes:
             self.log.info("Changed %s", one["difference"])
         known = {
             "action": action.value,
-            "changes": [dict(one) for one in note.changes],
-            "wanted": changed.wanted,
+            "changes": [dict(one) for one in changed.changes],
+            "wanted": settings_hash(settings),
             "parallelism": settings.get("parallelism"),
         }
         if not changed.must_run:
@@ -117,7 +92,6 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             if job is not None and job.state == JobState.FINISHED:
                 raise _finished(pipeline)
             return self._changed(pipeline, job, known)
-        before = note.before
         ran_before = before is not None and before.state == JobState.RUNNING
         plan = WaitPlan(
             pipeline=pipeline,

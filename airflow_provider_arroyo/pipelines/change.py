@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import AT_WORK
@@ -19,13 +19,9 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.plan import Baseline
-from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings
-from airflow_provider_arroyo.pipelines.existing import RESTART_SECONDS, Action, Existing, is_going_down
-from airflow_provider_arroyo.pipelines.restarting import PICKED_UP_SECONDS
+from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings, shown
+from airflow_provider_arroyo.pipelines.existing import PICKED_UP_SECONDS, Action, Existing, is_going_down
 from airflow_provider_arroyo.text import duration, run_number, shorten
-
-_REQUEST_SECONDS = 1.0
-"""Minimum time reserved for the request itself, in seconds."""
 
 _NOTE_KEY = "arroyo_change"
 
@@ -36,19 +32,16 @@ _ONLY_0_16 = ("env_vars", "scheduler_config")
 class Changed:
     """What was requested.
 
-    :param action: what was done.
-    :param before: its job before the request, if a new run follows; None if none does. For an unchanged pipeline, a
-        new run follows from an earlier request.
+    :param action: what was done; ``updated`` also for a change that was requested earlier, if its run is awaited.
+    :param before: its job before the request, if a new run follows; None if none does.
     :param must_run: whether the pipeline must be running in the end.
-    :param differences: the settings that differed.
-    :param wanted: a hash of all the wanted settings; empty for a restart.
+    :param changes: the changed settings, without secrets.
     """
 
     action: Action
-    before: Job | None = None
+    before: Baseline | None = None
     must_run: bool = True
-    differences: tuple[Difference, ...] = ()
-    wanted: str = ""
+    changes: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +58,23 @@ class ChangeNote(JsonValue):
     wanted: str
     changes: tuple[Mapping[str, str], ...]
     before: Baseline | None = None
+
+    @classmethod
+    def of(
+        cls,
+        pipeline_id: str,
+        settings: Mapping[str, Any],
+        differences: Iterable[Difference] = (),
+        before: Baseline | None = None,
+    ) -> Self:
+        """Return the note about a change.
+
+        :param pipeline_id, before: see the class.
+        :param settings: all the wanted settings, those of :meth:`Change.update`.
+        :param differences: those that differ.
+        """
+        wanted, changes = settings_hash(settings), shown(differences)
+        return cls(pipeline_id=pipeline_id, wanted=wanted, changes=changes, before=before)
 
 
 class ChangeNotes:
@@ -101,25 +111,21 @@ class ChangeNotes:
 class Change:
     """Changes an existing pipeline.
 
-    :param client: sends the requests; its log gets a line for what is dropped, and for what is waited for first.
+    :param client: sends the requests, and needs a deadline: until then, the pipeline may take to run or to end. Its
+        log gets a line for what is dropped, and for what is waited for first.
     :param pipeline: the pipeline.
-    :param deadline: until when the pipeline may take to run or to end, by the client's clock.
-    :param note: called with the changes of an update right before its request, default does nothing.
+    :param notes: stores what an update changes, right before its request.
+    :param clock: seconds since the epoch.
     """
 
     def __init__(
-        self,
-        client: ArroyoClient,
-        pipeline: Pipeline,
-        *,
-        deadline: float,
-        note: Callable[[Changed], None] = lambda changed: None,
+        self, client: ArroyoClient, pipeline: Pipeline, *, notes: ChangeNotes, clock: Callable[[], float]
     ) -> None:
         self._client = client
         self._pipeline = pipeline
         self._name = shorten(pipeline.name, 80)
-        self._deadline = deadline
-        self._note = note
+        self._notes = notes
+        self._began = clock()
         self._existing = Existing(client)
 
     def restart(self, *, force: bool = False, ignore_state: bool = False) -> Changed:
@@ -133,17 +139,17 @@ class Change:
         if force and not ignore_state and (job := self._restarting()) is not None:
             # Arroyo may be stuck in it, and obeys at once.
             self._existing.restart(self._pipeline.id, job, force=True)
-            return Changed(action=Action.RESTARTED, before=job)
+            return self._restarted(job)
         job = self._settled()
         if ignore_state:
             return self._restart_without_state(job)
         if job.state == JobState.RUNNING:
             self._existing.restart(self._pipeline.id, job, force=force)
             if not force:
-                self._see_restart(job)
-            return Changed(action=Action.RESTARTED, before=job)
+                self._existing.see_restart(self._pipeline.id, job)
+            return self._restarted(job)
         action, before = self._existing.adopt(self._pipeline.id, job)
-        return Changed(action=action, before=before)
+        return Changed(action=action, before=self._baseline(before))
 
     def update(self, settings: Mapping[str, Any]) -> Changed:
         """Change settings by one PATCH that contains only what differs.
@@ -158,27 +164,40 @@ class Change:
         if given and job.is_from_0_15:
             raise ArroyoUnsupportedError.of(given)
         runs = job.state == JobState.RUNNING
-        differences, wanted = compare_settings(self._pipeline, job, **settings), settings_hash(settings)
-        if not differences:
-            is_open = settings.get("parallelism") is not None and lacks_tasks(self._pipeline, job)
-            before = self._apply_parallelism(job) if is_open else None
-            return Changed(action=Action.UNCHANGED, before=before, must_run=runs, wanted=wanted)
+        differences = compare_settings(self._pipeline, job, **settings)
         # A stopped or failed pipeline uses them at its next start.
         is_new_run = runs and begins_new_run(differences)
-        changed = Changed(
-            action=Action.UPDATED,
-            before=job if is_new_run else None,
-            must_run=runs,
-            differences=differences,
-            wanted=wanted,
-        )
-        self._note(changed)
+        before = self._baseline(job if is_new_run else None)
+        note = ChangeNote.of(self._pipeline.id, settings, differences, before)
+        if not differences:
+            return self._unchanged(job, note, settings)
+        self._notes.write(note)
         self._client.patch_pipeline(self._pipeline.id, **{one.argument: one.wanted for one in differences})
         if is_new_run:
-            self._see_restart(job)
-        return changed
+            self._existing.see_restart(self._pipeline.id, job)
+        return Changed(action=Action.UPDATED, before=before, must_run=runs, changes=note.changes)
 
-    def _apply_parallelism(self, before: Job) -> Job | None:
+    def _unchanged(self, job: Job, note: ChangeNote, settings: Mapping[str, Any]) -> Changed:
+        """Return what is still to be awaited of a change that the server has already."""
+        before, runs = None, job.state == JobState.RUNNING
+        if settings.get("parallelism") is not None and lacks_tasks(self._pipeline, job):
+            before = self._apply_parallelism(job)
+        if (noted := self._notes.read(note)) is not None:
+            # Only the run before it tells whether the new run has begun: this try's, if it had to restart it.
+            self._client.log.info("An earlier try of this task requested the change: %s", self._name)
+            before = before or noted.before
+            return Changed(action=Action.UPDATED, before=before, must_run=runs, changes=noted.changes)
+        # Requested earlier, and not in effect yet.
+        action = Action.UNCHANGED if before is None else Action.UPDATED
+        return Changed(action=action, before=before, must_run=runs)
+
+    def _baseline(self, job: Job | None) -> Baseline | None:
+        return None if job is None else Baseline.of(job, requested_at=self._began)
+
+    def _restarted(self, before: Job) -> Changed:
+        return Changed(action=Action.RESTARTED, before=self._baseline(before))
+
+    def _apply_parallelism(self, before: Job) -> Baseline | None:
         """Make sure that a parallelism which was requested earlier takes effect; return the job before that.
 
         Arroyo may be about to apply it. It never does if it got it between two runs, after it had read the settings.
@@ -196,17 +215,13 @@ class Change:
                 self._name,
             )
             self._existing.restart(self._pipeline.id, before)
-            self._see_restart(before)
-        return before
+            self._existing.see_restart(self._pipeline.id, before)
+        return self._baseline(before)
 
     def _restarting(self) -> Job | None:
         """Return the job if a restart of it is in progress, and no stop is requested."""
         job = self._client.get_job(self._pipeline.id)
         return job if job is not None and job.state == JobState.RESTARTING and job.running_desired else None
-
-    def _see_restart(self, before: Job) -> None:
-        left = self._deadline - self._client.clock() - _REQUEST_SECONDS
-        self._existing.see_restart(self._pipeline.id, before, seconds=max(0.0, min(left, RESTART_SECONDS)))
 
     def _settled(self) -> Job:
         """Return the job once it is running or has ended, and is not between two runs or stopping.
@@ -239,9 +254,9 @@ class Change:
         began = self._client.clock()
         self._client.log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
 
-        # Leave time for what follows.
-        left = self._deadline - _REQUEST_SECONDS - began
-        latest = self._existing.poll_restart_while(self._pipeline.id, _is_changing, left)
+        latest = self._existing.poll_restart_while(
+            self._pipeline.id, _is_changing, self._existing.seconds_left()
+        )
         if latest is None or not _is_changing(latest):
             return latest
         way_out = "stop the pipeline first, with mode='force' if nothing else helps"
@@ -277,7 +292,7 @@ class Change:
             self._existing.stop(self._pipeline.id)
             job = self._settled()
             self._existing.restart(self._pipeline.id, job, ignore_state=True)
-        return Changed(action=Action.RESTARTED, before=job)
+        return self._restarted(job)
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -121,14 +121,7 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
             ("query", pipeline.query, spec.query),
             ("udfs", pipeline.udfs, spec.udfs),
         ),
-        settings=compare_settings(
-            pipeline,
-            job,
-            parallelism=spec.parallelism,
-            checkpoint_interval=spec.checkpoint_interval,
-            env_vars=spec.env_vars or None,
-            scheduler_config=spec.scheduler_config or None,
-        ),
+        settings=compare_settings(pipeline, job, **spec.settings),
         labels=_differences(
             ("tags", user_tags_of(pipeline), dict(spec.tags)),
             ("state_url", pipeline.state_url or "", spec.state_url or pipeline.state_url or ""),
@@ -179,6 +172,11 @@ def _is_same(argument: str, found: Any, wanted: Any) -> bool:
     if argument == "udfs":
         return _comparable(found) == _comparable(wanted)
     return bool(found == wanted)
+
+
+def shown(differences: Iterable[Difference]) -> tuple[dict[str, str], ...]:
+    """Return differences as data without secrets: the argument, and the difference in words."""
+    return tuple({"argument": one.argument, "difference": str(one)} for one in differences)
 
 
 def begins_new_run(differences: Iterable[Difference]) -> bool:

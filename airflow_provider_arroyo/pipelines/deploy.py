@@ -22,8 +22,10 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.pipelines.change import ChangeNote
+from airflow_provider_arroyo.pipelines.compare import shown
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
-from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of, required
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS
@@ -90,7 +92,7 @@ class Deploy(DeploySteps):
         )
         if pipeline is not None:
             self._known(pipeline)
-            noted = self._notes.read(self._note(pipeline.pipeline_id, plan))
+            noted = self._notes.read(ChangeNote.of(pipeline.pipeline_id, spec.settings))
             if noted is not None and plan.action is Action.UNCHANGED:
                 # Only the run before it tells whether the new run has begun.
                 self._log.info("An earlier try of this task requested the change: %s", self._name)

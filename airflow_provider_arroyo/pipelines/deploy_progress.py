@@ -12,7 +12,6 @@ from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.pipelines.compare import Difference
 from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Step, Strategy
 from airflow_provider_arroyo.pipelines.ownership import Deployment
 
@@ -150,8 +149,3 @@ class Done:
     progress: DeployProgress
     pipeline: PipelineRef | None
     job: Job | None = None
-
-
-def shown(differences: tuple[Difference, ...]) -> tuple[dict[str, str], ...]:
-    """Return differences as data without secrets: the argument, and the difference in words."""
-    return tuple({"argument": one.argument, "difference": str(one)} for one in differences)

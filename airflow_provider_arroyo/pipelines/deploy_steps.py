@@ -22,7 +22,7 @@ from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes, settings_hash
+from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes
 from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, naming
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
@@ -31,7 +31,6 @@ from airflow_provider_arroyo.pipelines.deploy_progress import (
     DeployOptions,
     DeployProgress,
     Waiting,
-    shown,
 )
 from airflow_provider_arroyo.pipelines.existing import (
     Action,
@@ -58,8 +57,6 @@ T = TypeVar("T")
 
 _LEAST_SECONDS = 5.0
 """How much time a repeated stop needs at least."""
-
-_SETTINGS = ("parallelism", "checkpoint_interval", "env_vars", "scheduler_config")
 
 
 class DeploySteps:
@@ -247,8 +244,14 @@ class DeploySteps:
         existing = Existing(self._client_until(progress.deadline))
         began, job = self._clock(), required(plan.current).job
         is_new_run = job is not None and job.state == JobState.RUNNING and begins_new_run(plan.changes)
+        note = ChangeNote.of(
+            pipeline.pipeline_id,
+            required(self._spec).settings,
+            plan.changes,
+            Baseline.of(job, requested_at=began) if job and is_new_run else None,
+        )
         if plan.changes:
-            self._notes.write(self._note(pipeline.pipeline_id, plan, job if is_new_run else None))
+            self._notes.write(note)
         progress = replace(progress, starts=job is not None and (is_down(job) or is_going_down(job)))
         try:
             done, before = existing.adopt(pipeline.pipeline_id, job, patch=plan.comparison.patch)
@@ -258,22 +261,13 @@ class DeploySteps:
                 with suppress(ArroyoConnectionError, ArroyoUnreachableError):
                     self._generations.give_way(progress, progress.generation, pipeline)
             raise
-        if plan.changes and not is_new_run and before is not None and before.state == JobState.RUNNING:
-            # It was between two runs until the request.
-            self._notes.write(self._note(pipeline.pipeline_id, plan, before))
         self._log.info("Requested (%s): %s, id %s", progress.action, pipeline.short, pipeline.pipeline_id)
         baseline = Baseline.of(before, requested_at=began) if before else None
+        if plan.changes and not is_new_run and before is not None and before.state == JobState.RUNNING:
+            # It was between two runs until the request.
+            self._notes.write(replace(note, before=baseline))
         starts = progress.starts or done in (Action.RESUMED, Action.RESTARTED)
         return progress.done(before=baseline, starts=starts)
-
-    def _note(self, pipeline_id: str, plan: DeployPlan, before: Job | None = None) -> ChangeNote:
-        spec = required(self._spec)
-        return ChangeNote(
-            pipeline_id=pipeline_id,
-            wanted=settings_hash({name: getattr(spec, name) for name in _SETTINGS}),
-            changes=shown(plan.changes),
-            before=Baseline.of(before, requested_at=self._clock()) if before else None,
-        )
 
     def _prove(self, progress: DeployProgress) -> Waiting:
         return Waiting(progress=progress, wait=self._running(required(progress.pipeline), progress))

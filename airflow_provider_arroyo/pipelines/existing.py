@@ -17,7 +17,11 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.restarting import StuckRestart
-from airflow_provider_arroyo.pipelines.stopping import LACKS_FINAL_CHECKPOINT, lacks_final_checkpoint
+from airflow_provider_arroyo.pipelines.stopping import (
+    LACKS_FINAL_CHECKPOINT,
+    for_checkpoints,
+    lacks_final_checkpoint,
+)
 from airflow_provider_arroyo.text import duration
 
 T = TypeVar("T")
@@ -32,8 +36,12 @@ _BETWEEN_RUNS_SECONDS = 30.0
 """How long a pipeline may be between two runs until its settings are changed all the same, in seconds."""
 _STOP_SECONDS = 120.0
 """How long a pipeline may take to reach a terminal state before it is deleted, resumed or restarted, in seconds."""
-RESTART_SECONDS = 30.0
+_REQUEST_SECONDS = 1.0
+"""Minimum time reserved for a request, in seconds."""
+_RESTART_SECONDS = 30.0
 """How long a requested restart is watched in case Arroyo gets stuck in it, in seconds."""
+PICKED_UP_SECONDS = 5.0
+"""How long the controller may take to begin what was requested, in seconds; it polls every half second."""
 _TRIES = 5
 _LEAST_SECONDS = 5.0
 """How long the second step of a stop may take at least, however long the first one took."""
@@ -115,17 +123,31 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
         return Action.RESUMED, job
 
-    def see_restart(self, pipeline_id: str, before: Job, *, seconds: float = RESTART_SECONDS) -> None:
+    def seconds_left(self) -> float:
+        """Return the time until the client's deadline, without what the next request needs; at least 0."""
+        deadline = self._client.limits.deadline
+        left = float("inf") if deadline is None else deadline - self._client.clock()
+        return max(0.0, left - _REQUEST_SECONDS)
+
+    def see_restart(self, pipeline_id: str, before: Job) -> None:
         """Wait until a requested restart takes its course, and free it if Arroyo is stuck in it.
 
         :param pipeline_id: id of the pipeline.
         :param before: its running job before the request.
-        :param seconds: how long this may take at most, default 30.
         """
-        stuck = StuckRestart(self._client, pipeline_id)
+        stuck, began = StuckRestart(self._client, pipeline_id), self._client.clock()
+
+        def is_over() -> bool:
+            job = for_checkpoints(self._client).get_job(pipeline_id)
+            if job is None or (job.id, job.run_id) != (before.id, before.run_id):
+                return True
+            if job.state == JobState.RUNNING:
+                return self._client.clock() - began >= PICKED_UP_SECONDS
+            return not stuck.poll(job)
+
         # The wait for the new run tells what is wrong.
         with suppress(ArroyoError):
-            self.retry_until(lambda: stuck.is_over(before), seconds)
+            self.retry_until(is_over, min(self.seconds_left(), _RESTART_SECONDS))
 
     def wait_while_going_down(self, pipeline_id: str, job: Job | None) -> Job | None:
         """Return the job as soon as it is not on its way to ``Stopped`` or ``Failed``.
@@ -148,10 +170,8 @@ class Existing:
         """
         if job is None or job.state in _SETTLED:
             return job
-        seconds, deadline = _BETWEEN_RUNS_SECONDS, self._client.limits.deadline
-        if deadline is not None:
-            # The change and the next run need time, too.
-            seconds = max(0.0, min(seconds, (deadline - self._client.clock()) / 2))
+        # The change and the next run need time, too.
+        seconds = min(_BETWEEN_RUNS_SECONDS, self.seconds_left() / 2)
         return self.poll_restart_while(pipeline_id, lambda latest: latest.state not in _SETTLED, seconds)
 
     def poll_restart_while(

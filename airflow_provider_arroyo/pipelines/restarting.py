@@ -15,9 +15,6 @@ from airflow_provider_arroyo.client.models import CheckpointType, Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.stopping import for_checkpoints
 
-PICKED_UP_SECONDS = 5.0
-"""How long the controller may take to begin what was requested, in seconds; it polls every half second."""
-
 _STUCK_SECONDS = 10.0
 """How long ``Restarting`` may last without a checkpoint in progress, in seconds: tasks end soon after the last."""
 
@@ -36,20 +33,6 @@ class StuckRestart:
         self._idle_after: tuple[str, int, int] | None = None
         """The job, the run and the last checkpoint since which none is in progress."""
         self._is_forced = False
-        self._began = client.clock()
-
-    def is_over(self, before: Job) -> bool:
-        """Poll once after a restart was requested; return whether it takes its course, or was forced.
-
-        :param before: the running job before the request.
-        :raises ArroyoError: if the poll fails.
-        """
-        job = for_checkpoints(self._client).get_job(self._pipeline_id)
-        if job is None or (job.id, job.run_id) != (before.id, before.run_id):
-            return True
-        if job.state == JobState.RUNNING:
-            return self._client.clock() - self._began >= PICKED_UP_SECONDS
-        return not self.poll(job)
 
     def poll(self, job: Job) -> bool:
         """Process a poll; force the restart if it is certain that Arroyo is stuck.

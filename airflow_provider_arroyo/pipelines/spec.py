@@ -67,6 +67,16 @@ class PipelineSpec:
         names = ("env_vars", "scheduler_config", "state_url")
         return tuple(name for name in names if getattr(self, name))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What can be changed without replacing the pipeline, by argument; None is left to the server."""
+        return {
+            "parallelism": self.parallelism,
+            "checkpoint_interval": self.checkpoint_interval,
+            "env_vars": self.env_vars or None,
+            "scheduler_config": self.scheduler_config or None,
+        }
+
     def to_request(self, **instead: Any) -> dict[str, Any]:
         """Return the arguments of ``create_pipeline`` and ``put_pipeline``.
 

@@ -13,7 +13,8 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.pipelines.change import Change, still_different
+from airflow_provider_arroyo.monitoring.plan import Baseline
+from airflow_provider_arroyo.pipelines.change import Change, ChangeNotes, still_different
 from airflow_provider_arroyo.pipelines.existing import Action, Existing
 from airflow_provider_arroyo.pipelines.restarting import StuckRestart
 from tests.client.conftest import PIPELINE
@@ -38,11 +39,13 @@ def pipeline_id(bench: Bench) -> str:
 
 
 def changing(bench: Bench, *, seconds: float = 60.0) -> Change:
-    return Change(
-        bench.client,
-        bench.client.get_pipeline(pipeline_id(bench)),
-        deadline=bench.now() + seconds,
-    )
+    client = bench.client.with_limits(deadline=bench.now() + seconds)
+    return Change(client, client.get_pipeline(pipeline_id(bench)), notes=ChangeNotes(None), clock=bench.now)
+
+
+def baseline(job: Job, began: float) -> object:
+    """Return what is equal to the baseline of a job that was taken within a second."""
+    return Baseline.of(job, requested_at=pytest.approx(began, abs=1))  # type: ignore[arg-type]  # of a float
 
 
 def get_stuck(bench: Bench) -> str:
@@ -192,7 +195,7 @@ def test_one_that_is_restarting_is_forced_at_once_where_that_is_wanted(bench: Be
     stuck = get_stuck(bench)
     before, began = bench.job(stuck), bench.now()
     changed = changing(bench).restart(force=True)
-    assert (changed.action, changed.before) == (Action.RESTARTED, before)
+    assert (changed.action, changed.before) == (Action.RESTARTED, baseline(before, began))
     assert bench.now() - began < 1
     bench.change(stuck, "Running", 1)
     assert bench.job(stuck).run_id == before.run_id + 1
@@ -246,9 +249,10 @@ def test_a_parallelism_that_arroyo_dropped_is_applied_by_a_restart(bench: Bench)
     bench.sandbox.engine.touch(dropped)
     assert still_different(bench.client, dropped.pipeline.id, {"parallelism": 1}) == ("parallelism",)
     assert still_different(bench.client, dropped.pipeline.id, {"checkpoint_interval": None}) == ()
-    before = bench.job(dropped.pipeline.id)
+    before, began = bench.job(dropped.pipeline.id), bench.now()
     changed = changing(bench).update({"parallelism": 1})
-    assert (changed.action, changed.before, changed.must_run) == (Action.UNCHANGED, before, True)
+    assert (changed.action, changed.must_run) == (Action.UPDATED, True)
+    assert changed.before == baseline(before, began)
     assert "it runs 1 tasks instead of 3" in bench.lines.text("WARNING")
     bench.change(before_id := dropped.pipeline.id, "Running", 1)
     assert bench.job(before_id).run_id == before.run_id + 1
@@ -260,8 +264,9 @@ def test_a_parallelism_that_is_about_to_take_effect_needs_no_restart(bench: Benc
     orders = pipeline_id(bench)
     before = bench.job(orders)
     bench.client.patch_pipeline(orders, parallelism=2)
+    began = bench.now()
     changed = changing(bench).update({"parallelism": 2})
-    assert (changed.action, changed.before) == (Action.UNCHANGED, before)
+    assert (changed.action, changed.before) == (Action.UPDATED, baseline(before, began))
     bench.change(orders, "Running", 2)
     assert bench.job(orders).run_id == before.run_id + 1
     assert not list(bench.sandbox.requests.find("POST", "*/restart"))

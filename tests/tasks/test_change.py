@@ -18,7 +18,7 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoRestartPipelineOperator,
     ArroyoUpdatePipelineOperator,
 )
-from airflow_provider_arroyo.pipelines import change, restarting
+from airflow_provider_arroyo.pipelines import change, existing
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, ONE_ENDS
 
@@ -397,7 +397,7 @@ def test_a_retried_update_that_must_restart_waits_for_that_restart(
     arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arroyo has dropped the parallelism that the first try requested, and picks the restart up late."""
-    for module in (change, restarting):
+    for module in (change, existing):
         monkeypatch.setattr(module, "PICKED_UP_SECONDS", 0.2)
     pipeline_id, store = arrange.pipeline("Running"), StateStore()
     arrange.sandbox.faults.controller_away(4)
