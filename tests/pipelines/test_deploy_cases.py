@@ -158,8 +158,7 @@ def test_the_old_pipeline_can_be_kept(bench: DeployBench) -> None:
     assert len(bench.pipelines()) == 1
 
 
-@both_versions
-@both_modes
+@pytest.mark.parametrize("bench, is_deferred", [("0.15", False), ("0.16", True)], indirect=["bench"])
 def test_an_old_one_that_cannot_take_its_final_checkpoint_is_replaced(
     bench: DeployBench, is_deferred: bool
 ) -> None:
