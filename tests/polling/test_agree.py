@@ -246,7 +246,7 @@ wanted = st.sets(st.sampled_from(["Running", "Stopped", "Finished", "Failed"]), 
     stable=st.sampled_from([0.0, 1.1]),
     max_restarts=st.sampled_from([None, None, 0, 2]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_both_modes_have_the_same_result_and_lines(
     mode: str,
     version: str,

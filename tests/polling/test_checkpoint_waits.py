@@ -53,11 +53,11 @@ async def test_any_number_of_waits_send_at_most_a_hundred_requests_a_second() ->
     server = FakeArroyo()
     server.seconds = lambda kind, of: 0.005 if kind == CHECKPOINTS else 0.0
     waits, _ = await many(server, 500, ONE)
-    await asyncio.sleep(30)
-    assert server.count(CHECKPOINTS) <= 30 * MAX_READS_PER_SECOND + MAX_READS
+    await asyncio.sleep(20)
+    assert server.count(CHECKPOINTS) <= 20 * MAX_READS_PER_SECOND + MAX_READS
     assert server.most_at_once[CHECKPOINTS] <= MAX_READS
     # No wait is forgotten.
-    assert {server.count(CHECKPOINTS, f"pl_{number}") >= 4 for number in range(500)} == {True}
+    assert {server.count(CHECKPOINTS, f"pl_{number}") >= 2 for number in range(500)} == {True}
     for number in range(500):
         server.checkpoint(f"pl_{number}", 1)
     assert await waits.all_over() == {"reached": 500}

@@ -174,13 +174,13 @@ def test_pauses_between_retries_grow_from_100_ms_to_2_s() -> None:
 
 
 @pytest.mark.parametrize("answer", ["refused", "hangs", (503, ""), (200, "<html>")])
-@pytest.mark.parametrize("tolerance", [8, 12.7, 30, 90])
+@pytest.mark.parametrize("tolerance", [8, 12.7, 30])
 def test_the_tolerance_is_kept_to_a_second(answer: Answer, tolerance: float) -> None:
     worker = Worker()
-    worker.away(100, answer=answer)
+    worker.away(20, answer=answer)
     result = worker.wait(outage_tolerance=timedelta(seconds=tolerance))
     assert result.outcome is Outcome.UNREACHABLE
-    assert tolerance - 0.11 <= worker.time() - 100 <= tolerance + 0.5
+    assert tolerance - 0.11 <= worker.time() - 20 <= tolerance + 0.5
     assert result.error is not None
 
 

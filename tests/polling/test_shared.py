@@ -427,13 +427,13 @@ async def test_few_waits_are_notified_in_one_turn_of_the_event_loop() -> None:
 
     server = FakeArroyo()
     waits, clock = Waits(server), VirtualClock()
-    for name in server.many(1000):
+    for name in server.many(400):
         waits.start("", wait=Notified(a_plan(name, at=clock()), now=clock()))
     await pass_time(5)
     server.fault = lambda kind, of: "refused"
     # After the eleventh failure, which announces the outage.
     await pass_time(30)
-    assert sum(notified.values()) >= 12_000
+    assert sum(notified.values()) >= 4_800
     server.fault = lambda kind, of: None
     await pass_time(5)
     assert max(notified.values()) <= 2 * MAX_SINGLE_POLLS + 10
@@ -441,15 +441,15 @@ async def test_few_waits_are_notified_in_one_turn_of_the_event_loop() -> None:
         task.cancel()
 
 
-@pytest.mark.parametrize("pipelines", [10_000, 1], ids=["one pipeline each", "all on one pipeline"])
+@pytest.mark.parametrize("pipelines", [3_000, 1], ids=["one pipeline each", "all on one pipeline"])
 @virtual
-async def test_the_work_grows_linearly_with_ten_thousand_waits(pipelines: int) -> None:
+async def test_the_work_grows_linearly_with_thousands_of_waits(pipelines: int) -> None:
     """Each wait joins, is notified twice and leaves; a few lists are polled."""
     server = FakeArroyo()
     names = server.many(pipelines)
     waits, clock = Waits(server), VirtualClock()
     counting = [
-        Counting(a_plan(names[number % pipelines], at=clock()), now=clock()) for number in range(10_000)
+        Counting(a_plan(names[number % pipelines], at=clock()), now=clock()) for number in range(3_000)
     ]
     for wait in counting:
         waits.start("", wait=wait)
@@ -458,7 +458,7 @@ async def test_the_work_grows_linearly_with_ten_thousand_waits(pipelines: int) -
     for name in names:
         server.set(name, "Running")
     changed = now()
-    assert await waits.all_over() == {"reached": 10_000}
+    assert await waits.all_over() == {"reached": 3_000}
     assert now() - changed <= INTERVAL + 0.01
     assert {wait.observed for wait in counting} == {2}
     assert server.count(LIST) <= 25

@@ -78,7 +78,7 @@ def test_failures_of_others_do_not_slow_the_polls_of_a_healthy_pipeline(
     bad=st.dictionaries(st.integers(0, 19), st.sampled_from(FAULTS), max_size=20),
     hidden=st.sets(st.integers(20, 23)),
 )
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_failing_or_hanging_single_polls_do_not_delay_others(
     version: str, bad: dict[int, Answer], hidden: set[int]
 ) -> None:
@@ -193,15 +193,15 @@ async def test_the_end_of_an_outage_is_seen_by_the_next_try(count: int) -> None:
 
 @MODES
 @pytest.mark.parametrize("fault", ["refused", "hangs", INTERNAL])
-@pytest.mark.parametrize("tolerance", [8, 12.7, 30, 60])
+@pytest.mark.parametrize("tolerance", [8, 30])
 @virtual
 async def test_the_tolerance_is_kept_to_a_second(count: int, fault: Answer, tolerance: float) -> None:
     server, waits, _ = waiting(count, outage_tolerance=timedelta(seconds=tolerance))
     # Nothing changes for a long time, so waits are not notified of polls. The outage begins with the last poll.
-    await pass_time(200)
+    await pass_time(60)
     server.fault = always(fault)
     assert await waits.all_over() == {"unreachable": count}
-    assert tolerance - INTERVAL - 0.01 <= now() - 200 <= tolerance + 0.5
+    assert tolerance - INTERVAL - 0.01 <= now() - 60 <= tolerance + 0.5
     for task in waits.tasks:
         assert tolerance <= (task.result().unreachable_seconds or 0) <= tolerance + 0.5
         assert task.result().error is not None
