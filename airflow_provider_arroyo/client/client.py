@@ -224,16 +224,29 @@ class ArroyoClient:
     def _try(self, request: Request[T], tries: Tries) -> Response[T]:
         try:
             response = self._send_once(request, tries)
+        except ArroyoNotFoundError as err:
+            self._check_gone(request, tries, err)
+            raise
         except ArroyoError as err:
             if of_sql := error_of_sql(request, err, partial(self._probe, tries), self.settings):
                 raise of_sql from err
             raise
-        if request.proof is not None:
+        if request.method == "DELETE" and request.proof is not None:
             tries.note_effect()
             with suppress(ArroyoNotFoundError):
                 self._send_once(request.proof, tries)
                 raise request.not_proved()
         return response
+
+    def _check_gone(self, request: Request[Any], tries: Tries, error: ArroyoNotFoundError) -> None:
+        """Ask again whether something is gone.
+
+        :raises ArroyoForeignResponseError: if it is still there.
+        """
+        if (again := request.again) is not None and not tries.is_done_already():
+            with suppress(ArroyoNotFoundError):
+                self._probe(tries, again)
+                raise request.contradicted(error.status)
 
     def _send_once(self, request: Request[T], tries: Tries) -> Response[T]:
         return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)

@@ -217,6 +217,7 @@ def patch_pipeline(
         ),
         about=f"pipeline {pipeline_id!r}",
         gone=PIPELINE_GONE,
+        proof=get_job(pipeline_id),
     )
 
 
@@ -238,6 +239,7 @@ def restart_pipeline(
         is_idempotent=False,
         about=f"pipeline {pipeline_id!r}",
         gone=PIPELINE_GONE,
+        proof=get_job(pipeline_id),
     )
 
 

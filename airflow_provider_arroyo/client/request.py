@@ -116,7 +116,8 @@ class Request(Generic[T_co]):
     :param changes: whether it can change anything on the server.
     :param about: the thing it concerns, for messages: ``pipeline 'pl_1'``.
     :param gone: Arroyo's exact messages that this thing does not exist.
-    :param proof: for a DELETE: a request that Arroyo refuses as gone once the DELETE took effect; None needs none.
+    :param proof: for a change: a request that Arroyo refuses as gone if the thing does not exist, which is sent after
+        a DELETE; default None.
     :param has_sql: whether it contains SQL, so that a refusal may be about the SQL.
     :param min_read_timeout_seconds: minimum read timeout, for requests that are known to be slow; if the client's own
         timeout is longer, that is used.
@@ -154,6 +155,25 @@ class Request(Generic[T_co]):
             f"{self} got status 200, and {self.about} is still there: {self.proof} was not refused after it. "
             "Something in between responds in place of Arroyo. Let the gateway pass DELETE on.",
             status=200,
+            **self.where,
+        )
+
+    @property
+    def again(self) -> Request[Any] | None:
+        """What to ask after a response that the thing does not exist; None if nothing reads it."""
+        again = self.proof if self.changes else self
+        return None if again is None or again.changes else again
+
+    def contradicted(self, status: int) -> ArroyoForeignResponseError:
+        """Return the error for a response that something does not exist, while :attr:`again` finds it.
+
+        :param status: the status of that response.
+        """
+        return ArroyoForeignResponseError(
+            f"{self} got status {status}, as if there were no {self.about}, but {self.again} finds it: several "
+            "servers respond at this address. Let the connection lead to one Arroyo, whose replicas share their "
+            "database.",
+            status=status,
             **self.where,
         )
 

@@ -226,10 +226,42 @@ def test_an_old_refusal_from_a_cache_is_an_outage(
     assert type(failure(connect(server.url(), limits=ONCE), request_)) is not ArroyoForeignResponseError
 
 
+# -- servers that contradict each other ---------------------------------------------------------------------------
+
+GONE = reply({"error": "Pipeline not found"}, 404)
+
+
+@pytest.mark.parametrize(
+    "request_, body, again",
+    [
+        (api.get_pipeline("pl_1"), PIPELINE, "GET /pipelines/pl_1"),
+        (api.get_job("pl_1"), JOBS, "GET /pipelines/pl_1/jobs"),
+        (api.list_checkpoints("pl_1", "job_1"), {"data": []}, "GET /pipelines/pl_1/jobs/job_1/checkpoints"),
+        (api.patch_pipeline("pl_1", stop="checkpoint"), JOBS, "GET /pipelines/pl_1/jobs"),
+        (api.restart_pipeline("pl_1"), JOBS, "GET /pipelines/pl_1/jobs"),
+        (api.delete_pipeline("pl_1"), JOBS, "GET /pipelines/pl_1/jobs"),
+    ],
+    ids=str,
+)
+def test_gone_is_what_two_responses_say(
+    request_: Request[Any], body: Any, again: str, connect: Connect, server: Server
+) -> None:
+    """Behind one address, one of two servers may not know a pipeline that the other one runs."""
+    client = connect(server.url(), limits=ONCE)
+    server.play(GONE, reply(body))
+    error = failure(client, request_)
+    assert type(error) is ArroyoForeignResponseError
+    assert (error.disposition, error.status) == (Disposition.OUTAGE, 404)
+    assert f"but {again} finds it: several servers respond at this address" in str(error)
+    sent = [f"{one.method} {one.target.removeprefix('/api/v1')}" for one in server.requests]
+    assert sent == [str(request_), again]
+    server.play(GONE, GONE)
+    assert type(failure(client, request_)) is ArroyoNotFoundError
+
+
 # -- deletes are verified ---------------------------------------------------------------------------------
 
 
-GONE = reply({"error": "Pipeline not found"}, 404)
 DELETES: list[tuple[Request[Any], str, Reply]] = [
     (api.delete_pipeline("pl_1"), "GET /api/v1/pipelines/pl_1/jobs", GONE),
     (catalog.delete_udf("u_1"), "DELETE /api/v1/udfs/u_1", reply({"error": "UDF not found"}, 404)),

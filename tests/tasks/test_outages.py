@@ -115,3 +115,16 @@ def test_a_wait_announces_an_outage_and_its_end(
     assert len(warnings) == 3
     (info,) = [text for text in ended.texts("INFO") if text.startswith("Arroyo reachable again after ")]
     assert info.endswith(": orders")
+
+
+@pytest.mark.parametrize("method, skip", [("GET", 0), ("GET", 1), ("GET", 3), ("PATCH", 0)])
+def test_a_stop_behind_two_servers_one_of_which_does_not_know_the_pipeline(
+    method: str, skip: int, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """A response that it is gone would end the task in success, while the pipeline runs."""
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.status(404, error="Pipeline not found", method=method, path=f"*/{pipeline_id}*", skip=skip)
+    ended = run_task(stop(pipeline_id, if_missing="succeed"), SYNC)
+    assert ended.error is None, ended.error
+    assert (ended.result["state"], ended.result["missing"]) == ("Stopped", False)
+    assert "several servers respond at this address" in "\n".join(ended.texts("WARNING"))
