@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_arroyo.client.body_secrets import pipeline_secret_values
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.reading import Listed
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence
@@ -74,16 +75,23 @@ def _gather(client: ArroyoClient, pipeline: Pipeline, jobs: tuple[Job, ...]) -> 
 
     def read(what: str, request: Callable[[], Any]) -> None:
         try:
-            found[what] = request()
+            value = request()
         except ArroyoNotFoundError:
             raise  # deleted meanwhile
         except ArroyoError as err:
             # The last try says why: Arroyo itself is not unreachable.
             unread[what] = str(err.__cause__ if isinstance(err.__cause__, ArroyoError) else err)
+            return
+        if isinstance(value, Listed):
+            # What can be read of a list still tells something.
+            if value.error is not None:
+                unread[what] = str(value.error)
+            value = value.readable
+        found[what] = value
 
     # The most useful evidence comes first.
     if job is not None:
-        read("errors", lambda: client.list_job_errors(pipeline.id, job.id, limit=10).data)
+        read("errors", lambda: client.list_job_errors(pipeline.id, job.id, limit=10))
         read("checkpoints", lambda: client.list_checkpoints(pipeline.id, job.id))
     if not pipeline.query:
         read("definition", lambda: client.get_pipeline(pipeline.id))

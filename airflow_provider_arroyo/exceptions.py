@@ -171,6 +171,19 @@ class ArroyoForeignResponseError(ArroyoApiError):
     disposition = Disposition.OUTAGE
 
 
+class ArroyoUnreadableItemError(ArroyoForeignResponseError):
+    """A list has items that cannot be read, beside others that can. The message names them.
+
+    :param names: the name of each; empty where that cannot be read either.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def may_include(self, name: str) -> bool:
+        """Return whether one of them may have a name."""
+        return name in self.names or "" in self.names
+
+
 class ArroyoQueryError(ArroyoApiError):
     """Arroyo refused the SQL, or closes the connection each time it gets it; then the status is 0.
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.checks import check_text
-from airflow_provider_arroyo.client.details import Page
-from airflow_provider_arroyo.client.reading import many, one, page
+from airflow_provider_arroyo.client.reading import Listed, many, one, page
 from airflow_provider_arroyo.client.request import (
     COMPILE_TIMEOUT_SECONDS,
     Request,
@@ -95,9 +94,9 @@ class Connector(ApiModel):
 # -- user-defined functions of the whole server --------------------------------------------------------------------
 
 
-def list_udfs() -> Request[tuple[GlobalUdf, ...]]:
+def list_udfs() -> Request[Listed[GlobalUdf]]:
     """List the UDFs that every pipeline may use."""
-    return get("/udfs", many(GlobalUdf.from_api))
+    return get("/udfs", many(GlobalUdf))
 
 
 def create_udf(
@@ -149,20 +148,20 @@ def delete_udf(udf_id: str) -> Request[None]:
 # -- connections ---------------------------------------------------------------------------------------------------
 
 
-def list_connectors() -> Request[tuple[Connector, ...]]:
+def list_connectors() -> Request[Listed[Connector]]:
     """List the kinds of source and sink that the server supports."""
-    return get("/connectors", many(Connector.from_api))
+    return get("/connectors", many(Connector))
 
 
 def list_connection_tables(
     *, limit: int | None = None, starting_after: str | None = None
-) -> Request[Page[ConnectionTable]]:
+) -> Request[Listed[ConnectionTable]]:
     """List a page of the connection tables.
 
     :param limit: tables on the page, 1 or more; default None leaves it to the server.
     :param starting_after: id of the last table of the previous page; default None: the first page.
     """
-    return get("/connection_tables", page(ConnectionTable.from_api), params=paging(limit, starting_after))
+    return get("/connection_tables", page(ConnectionTable), params=paging(limit, starting_after))
 
 
 def create_connection_table(
@@ -206,9 +205,9 @@ def delete_connection_table(table_id: str) -> Request[None]:
     )
 
 
-def list_connection_profiles() -> Request[tuple[ConnectionProfile, ...]]:
+def list_connection_profiles() -> Request[Listed[ConnectionProfile]]:
     """List the profiles that connection tables share."""
-    return get("/connection_profiles", many(ConnectionProfile.from_api))
+    return get("/connection_profiles", many(ConnectionProfile))
 
 
 def create_connection_profile(

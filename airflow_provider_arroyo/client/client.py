@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import requests
 from tenacity import Retrying, retry_if_exception
 
-from airflow_provider_arroyo.client import catalog, endpoints, paging
+from airflow_provider_arroyo.client import catalog, endpoints, reading
 from airflow_provider_arroyo.client.catalog import ConnectionTable
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.failed_sql import error_of_sql
@@ -280,9 +280,8 @@ class ArroyoClient:
         :param page_size: pipelines per response, default 100; with a name 1,000, since the others are not parsed.
         """
         limit = page_size or (PAGE_SIZE if name is None else NAMED_PAGE_SIZE)
-        for pipeline in paging.iter_pages(self.send, endpoints.list_pipelines(limit=limit, name=name)):
-            if name is None or pipeline.name == name:
-                yield pipeline
+        found = reading.iter_pages(self.send, endpoints.list_pipelines(limit=limit, name=name))
+        return found if name is None else reading.with_name(found, name)
 
     def iter_job_errors(
         self, pipeline_id: str, job_id: str, *, page_size: int = PAGE_SIZE
@@ -292,14 +291,14 @@ class ArroyoClient:
         :param pipeline_id, job_id: the pipeline and its job.
         :param page_size: errors per response, default 100.
         """
-        return paging.iter_pages(self.send, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
+        return reading.iter_pages(self.send, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
 
     def iter_connection_tables(self, *, page_size: int = PAGE_SIZE) -> Iterator[ConnectionTable]:
         """Yield the connection tables; pages are requested as needed.
 
         :param page_size: tables per response, default 100.
         """
-        return paging.iter_pages(self.send, catalog.list_connection_tables(limit=page_size))
+        return reading.iter_pages(self.send, catalog.list_connection_tables(limit=page_size))
 
     def stream_output(self, pipeline_id: str, job_id: str) -> Iterator[OutputBatch]:
         """Yield the output of a preview from now on, until it ends.

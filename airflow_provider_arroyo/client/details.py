@@ -5,28 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import PipelineGraph
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
 from airflow_provider_arroyo.text import shorten
 
-T = TypeVar("T")
-
 PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
 """How Arroyo's parser writes a position in its messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of a list.
-
-    :param data: the items.
-    :param has_more: whether another page follows; request it with ``starting_after`` set to the last id.
-    """
-
-    data: tuple[T, ...]
-    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

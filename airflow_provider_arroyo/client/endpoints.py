@@ -19,12 +19,11 @@ from airflow_provider_arroyo.client.details import (
     OperatorCheckpoint,
     OperatorMetrics,
     OutputBatch,
-    Page,
     QueryValidation,
 )
 from airflow_provider_arroyo.client.models import Job, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
-from airflow_provider_arroyo.client.reading import id_alone, many, named_page, newest_job, one, page, pong
+from airflow_provider_arroyo.client.reading import Listed, many, newest_job, of_name, one, page, pong
 from airflow_provider_arroyo.client.request import (
     COMPILE_TIMEOUT_SECONDS,
     HttpResponse,
@@ -163,19 +162,16 @@ def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = 
 
 def list_pipelines(
     *, limit: int | None = None, starting_after: str | None = None, name: str | None = None
-) -> Request[Page[Pipeline]]:
+) -> Request[Listed[Pipeline]]:
     """List a page of the pipelines, newest first, without previews.
 
     :param limit: pipelines on the page, 1 or more; default None leaves it to the server (10).
     :param starting_after: id of the last pipeline of the previous page; default None: the first page.
-    :param name: read only the pipelines of this name in full; of the others, which Arroyo also lists, at most the ids
-        are read. Default None: all in full.
+    :param name: read only the pipelines of this name in full; of the others, which Arroyo also lists, only id and
+        name. Default None: all in full.
     """
-    read = page(Pipeline.from_api)
-    if name is not None:
-        # Pipelines of other names are returned without a name.
-        read = named_page(Pipeline.from_api, id_alone, check_text(name, "name"))
-    return get("/pipelines", read, params=paging(limit, starting_after))
+    from_api = None if name is None else of_name(check_text(name, "name"))
+    return get("/pipelines", page(Pipeline, from_api), params=paging(limit, starting_after))
 
 
 def get_pipeline(pipeline_id: str) -> Request[Pipeline]:
@@ -261,14 +257,14 @@ def get_job(pipeline_id: str) -> Request[Job | None]:
     return _get_of_pipeline(pipeline_id, "/jobs", newest_job(pipeline_id))
 
 
-def list_jobs() -> Request[tuple[Job, ...]]:
+def list_jobs() -> Request[Listed[Job]]:
     """List every job of the server, including finished and stopped ones, without previews."""
-    return get("/jobs", many(Job.from_api, is_lenient=True))
+    return get("/jobs", many(Job))
 
 
 def list_job_errors(
     pipeline_id: str, job_id: str, *, limit: int | None = None, starting_after: str | None = None
-) -> Request[Page[JobError]]:
+) -> Request[Listed[JobError]]:
     """List a page of a job's errors, newest first.
 
     :param pipeline_id, job_id: the pipeline and its job.
@@ -279,31 +275,31 @@ def list_job_errors(
         pipeline_id,
         job_id,
         "errors",
-        page(JobError.from_api, is_lenient=True),
+        page(JobError, is_lenient=True),
         params=paging(limit, starting_after),
     )
 
 
-def list_checkpoints(pipeline_id: str, job_id: str) -> Request[tuple[Checkpoint, ...]]:
+def list_checkpoints(pipeline_id: str, job_id: str) -> Request[Listed[Checkpoint]]:
     """List the checkpoints of a job, oldest first."""
-    return _get_of_job(pipeline_id, job_id, "checkpoints", many(Checkpoint.from_api))
+    return _get_of_job(pipeline_id, job_id, "checkpoints", many(Checkpoint))
 
 
 def list_operator_checkpoints(
     pipeline_id: str, job_id: str, epoch: int
-) -> Request[tuple[OperatorCheckpoint, ...]]:
+) -> Request[Listed[OperatorCheckpoint]]:
     """List what each operator wrote to one checkpoint.
 
     :param pipeline_id, job_id: the pipeline and its job.
     :param epoch: the checkpoint.
     """
     what = f"checkpoints/{int(epoch)}/operator_checkpoint_groups"
-    return _get_of_job(pipeline_id, job_id, what, many(OperatorCheckpoint.from_api))
+    return _get_of_job(pipeline_id, job_id, what, many(OperatorCheckpoint))
 
 
-def list_metrics(pipeline_id: str, job_id: str) -> Request[tuple[OperatorMetrics, ...]]:
+def list_metrics(pipeline_id: str, job_id: str) -> Request[Listed[OperatorMetrics]]:
     """List the metrics of a job's operators over the last few minutes."""
-    return _get_of_job(pipeline_id, job_id, "operator_metric_groups", many(OperatorMetrics.from_api))
+    return _get_of_job(pipeline_id, job_id, "operator_metric_groups", many(OperatorMetrics))
 
 
 def output(pipeline_id: str, job_id: str) -> Request[tuple[OutputBatch, ...]]:

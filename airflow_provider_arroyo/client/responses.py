@@ -7,6 +7,7 @@ anything else from a gateway counts as an outage.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from airflow_provider_arroyo.client.body_secrets import body_secret_values
 from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.details import SqlDiagnostic
-from airflow_provider_arroyo.client.reading import NotJsonError, json_of
+from airflow_provider_arroyo.client.reading import UNREADABLE, Listed, NotJsonError, json_of, reason
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.client.staleness import what_a_cache_says
@@ -39,6 +40,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNotFoundError,
     ArroyoQueryError,
     ArroyoTlsError,
+    ArroyoUnreadableItemError,
     Disposition,
 )
 from airflow_provider_arroyo.text import shorten
@@ -131,12 +133,23 @@ class _Interpreter:
 
     def value(self) -> Any:
         try:
-            return self._request.read(self._response)
+            value = self._request.read(self._response)
         except NotJsonError as err:
             raise self._not_json(err) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
-            reason = f"field {err} is missing" if isinstance(err, KeyError) else str(err)
-            raise self._foreign(f"something that is not Arroyo's ({shorten(reason, 100)})") from err
+        except UNREADABLE as err:
+            raise self._foreign(f"something that is not Arroyo's ({shorten(reason(err))})") from err
+        if isinstance(value, Listed) and value.error is not None:
+            return replace(value, error=self._unreadable(value.error))
+        return value
+
+    def _unreadable(self, error: ArroyoUnreadableItemError) -> ArroyoUnreadableItemError:
+        return ArroyoUnreadableItemError(
+            f"{self._requested} lists what cannot be read: {self._redacted(error.message)}. Repair or delete it in "
+            "Arroyo, or check any gateway in between.",
+            names=error.names,
+            status=self._response.status,
+            **self._request.where,
+        )
 
     def _not_json(self, error: NotJsonError) -> ArroyoError:
         is_json = self._response.body.lstrip()[:1] in (b"{", b"[", b'"')

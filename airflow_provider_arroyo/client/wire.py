@@ -148,6 +148,16 @@ class ApiModel:
         return from_api(cls, data)
 
 
+def looks_like(cls: type[ApiModel], data: Any) -> bool:
+    """Return whether JSON that cannot be read is a damaged model of Arroyo, and not something else.
+
+    :param cls: the model.
+    :param data: JSON; a damaged model lacks at most one of the fields that must be there.
+    """
+    required = [one.name for one in _fields(cast("Any", cls), True) if one.is_required]
+    return isinstance(data, Mapping) and sum(name in data for name in required) >= max(1, len(required) - 1)
+
+
 class _Field(NamedTuple):
     attribute: str
     name: str

@@ -232,14 +232,16 @@ class ArroyoHook(BaseHook):
             with client:
                 client.ping()
                 took = time.monotonic() - began
-                pipelines = len(client.list_jobs())
+                jobs = client.list_jobs()
                 version = version_of(client)
         except ArroyoError as err:
             return False, str(err)
+        pipelines = len(jobs.readable)
         count = "1 pipeline" if pipelines == 1 else f"{pipelines} pipelines"
+        count += f". {jobs.error}" if jobs.error else "."
         return True, (
             f"Arroyo{version} responds at {self.settings.shown_url} within {duration(took)} and accepts the "
-            f"connection. It has {count}."
+            f"connection. It has {count}"
         )
 
     def console_url(self, pipeline_id: str) -> str:
@@ -256,8 +258,10 @@ class ArroyoHook(BaseHook):
         return self.client.get_pipeline(pipeline_id)
 
     def list_pipelines(self) -> list[Pipeline]:
-        """Return all pipelines, newest first."""
-        return list(self.client.iter_pipelines())
+        """Return all pipelines, newest first; a warning names those that cannot be read."""
+        from airflow_provider_arroyo.client.reading import all_of
+
+        return list(all_of(self.client.iter_pipelines()).shown(self.log))
 
     def get_job(self, pipeline_id: str) -> Job | None:
         """Return the pipeline's newest job; None if it has none yet.
@@ -267,8 +271,8 @@ class ArroyoHook(BaseHook):
         return self.client.get_job(pipeline_id)
 
     def list_jobs(self) -> tuple[Job, ...]:
-        """Return every job of the server."""
-        return self.client.list_jobs()
+        """Return every job of the server; a warning names those that cannot be read."""
+        return self.client.list_jobs().shown(self.log)
 
     def create_pipeline(self, spec: PipelineSpec) -> Pipeline:
         """Create and start a pipeline. Each call creates another one, with a new id."""
@@ -295,16 +299,16 @@ class ArroyoHook(BaseHook):
         return self.client.validate_query(query, udfs=as_udfs(udfs))
 
     def list_job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
-        """Return the job's last errors, newest first.
+        """Return the job's last errors, newest first; a warning names those that cannot be read.
 
         :raises ValueError: if the limit is not an integer of at least 1.
         """
         check_integer(limit, "limit")
-        return self.client.list_job_errors(pipeline_id, job_id, limit=limit).data
+        return self.client.list_job_errors(pipeline_id, job_id, limit=limit).shown(self.log)
 
     def list_checkpoints(self, pipeline_id: str, job_id: str) -> tuple[Checkpoint, ...]:
-        """Return the job's checkpoints, oldest first."""
-        return self.client.list_checkpoints(pipeline_id, job_id)
+        """Return the job's checkpoints, oldest first; a warning names those that cannot be read."""
+        return self.client.list_checkpoints(pipeline_id, job_id).shown(self.log)
 
     def resolve_name(self, name: str) -> Pipeline:
         """Return the pipeline with a name: the one that is alive, or the newest if none is alive.

@@ -130,8 +130,10 @@ class LookUp:
 
 
 def _tables(client: ArroyoClient) -> dict[str, Table | None]:
+    from airflow_provider_arroyo.client.reading import all_of
+
     found: dict[str, Table | None] = {}
-    for one in client.iter_connection_tables():
+    for one in all_of(client.iter_connection_tables()).shown(_log):
         profile = options_of_config(one.connection_profile.config) if one.connection_profile else {}
         name = dataset_name(one.connector, {**profile, **options_of_config(one.config)})
         columns = tuple(_columns(one.schema.get("fields")))
@@ -147,4 +149,4 @@ def _columns(fields: Any) -> list[tuple[str, str]]:
 
 
 def _profiles(client: ArroyoClient) -> dict[str, dict[str, str]]:
-    return {one.name: options_of_config(one.config) for one in client.list_connection_profiles()}
+    return {one.name: options_of_config(one.config) for one in client.list_connection_profiles().shown(_log)}

@@ -183,7 +183,7 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
 
         for is_last in (False, True):
             try:
-                return for_checkpoints(self._client()).list_checkpoints(pipeline.pipeline_id, job.id)
+                return tuple(for_checkpoints(self._client()).list_checkpoints(pipeline.pipeline_id, job.id))
             except ArroyoError as err:
                 if is_last or err.disposition is Disposition.PERMANENT:
                     error = err

@@ -16,6 +16,7 @@ from airflow_provider_arroyo.client.catalog import ConnectionProfile, Connection
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.code_secrets import code_secret_values
 from airflow_provider_arroyo.client.path_secrets import MASK
+from airflow_provider_arroyo.client.reading import all_of, with_name
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.client.secret_names import is_secret_name
 from airflow_provider_arroyo.client.text_secrets import redact_values
@@ -98,7 +99,7 @@ def ensure_connection_table(
         return differences_of(wanted, actual)
 
     return _ensure(
-        lambda: next((table for table in client.iter_connection_tables() if table.name == name), None),
+        lambda: next(with_name(client.iter_connection_tables(), name), None),
         lambda: client.create_connection_table(
             name=name,
             connector=connector,
@@ -139,7 +140,7 @@ def ensure_udf(
         return tuple(different)
 
     return _ensure(
-        lambda: next((udf for udf in client.list_udfs() if udf.name == name), None),
+        lambda: next(with_name(client.list_udfs(), name), None),
         lambda: client.create_udf(prefix=prefix, definition=definition, language=language),
         compare,
     )
@@ -172,7 +173,7 @@ def _ensure(
 
 
 def _profile(client: ArroyoClient, name: str) -> ConnectionProfile | None:
-    return next((profile for profile in client.list_connection_profiles() if profile.name == name), None)
+    return next(with_name(client.list_connection_profiles(), name), None)
 
 
 def _fields(found: ConnectionProfile | ConnectionTable) -> dict[str, Any]:
@@ -182,7 +183,9 @@ def _fields(found: ConnectionProfile | ConnectionTable) -> dict[str, Any]:
 def _users(client: ArroyoClient, table: ConnectionTable) -> str:
     """Return what uses a table: the server's count, and the pipelines whose SQL contains its name."""
     word = re.compile(rf"\b{re.escape(table.name)}\b")
-    named = islice((pipeline for pipeline in client.iter_pipelines() if word.search(pipeline.query)), _SHOWN)
+    # They only explain the differences, which does not need a pipeline that cannot be read.
+    pipelines = all_of(client.iter_pipelines()).readable
+    named = islice((pipeline for pipeline in pipelines if word.search(pipeline.query)), _SHOWN)
     names = ", ".join(f"{shorten(pipeline.name, 80)!r} ({pipeline.id})" for pipeline in named)
     if not names and not table.consumers:
         return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.reading import all_of
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
     ArroyoNoSuchNameError,
@@ -60,10 +61,13 @@ def resolve_name(
         pipeline that was alive then. Default None, this is the first time.
     :raises ArroyoNoSuchNameError: if none has that name.
     :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
+    :raises ArroyoUnreadableItemError: if one of that name cannot be read; if none is found, also if the name of one
+        cannot be read.
     """
     found: list[Named] = []
     elsewhere: set[str] = set()
-    for pipeline in client.iter_pipelines(name=name):
+    listed = all_of(client.iter_pipelines(name=name))
+    for pipeline in listed.readable:
         task = _task_of(pipeline)
         if task is not None and namespace not in (None, task.namespace):
             elsewhere.add(task.namespace)
@@ -71,6 +75,9 @@ def resolve_name(
         # Deleted since it was listed: no longer a candidate.
         with suppress(ArroyoNotFoundError):
             found.append(Named(pipeline=pipeline, job=client.get_job(pipeline.id)))
+    if listed.error is not None and (name in listed.error.names or not found):
+        # It may be the one that is meant. Beside one that is found, a pipeline without a name concerns nobody.
+        raise listed.error
     for one in found:
         if one.pipeline.id == noted_id:
             return one

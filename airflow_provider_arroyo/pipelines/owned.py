@@ -89,7 +89,9 @@ class OwnedPipelines:
         """
         found: list[Labelled] = []
         of_other_runs: dict[str, list[Labelled]] = defaultdict(list)
-        for pipeline in self._client.iter_pipelines():
+        # All generations of a deployment have its name; a task's pipelines need not have the same one.
+        deployment = self._label.deployment
+        for pipeline in self._client.iter_pipelines(name=deployment.name if deployment else None):
             # A pipeline without a date may be of any age.
             if since_micros is not None and 0 < pipeline.created_at_micros < since_micros - _SKEW_MICROS:
                 break

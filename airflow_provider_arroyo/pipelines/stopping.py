@@ -48,7 +48,7 @@ def request_stop(
     if job is not None and all(one.checkpoint_type is None for one in before):
         # Without types, only the epoch tells which checkpoint began after the request.
         with suppress(ArroyoError):
-            accepted = for_checkpoints(client).list_checkpoints(pipeline_id, job.id)
+            accepted = tuple(for_checkpoints(client).list_checkpoints(pipeline_id, job.id))
     date = response.server_date
     at_micros = int(date.timestamp() * 1_000_000) if date else None
     return StopRequest.after(before, at_micros, accepted=accepted, job=job)

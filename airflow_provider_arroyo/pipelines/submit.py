@@ -121,7 +121,7 @@ class Submission:
 
         :param client: sends the request instead of the submit's own client.
         """
-        for pipeline in client.list_pipelines(limit=_NEWEST).data:
+        for pipeline in client.list_pipelines(limit=_NEWEST):
             with suppress(UnreadableLabelError):
                 label = OwnershipLabel.of(pipeline)
                 if label is not None and label.request_id in self._creator.request_ids:

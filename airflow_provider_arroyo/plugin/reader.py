@@ -208,7 +208,7 @@ class Reader:
         readings = row.readings_of(job)
         began = readings.parts[part].tried_at = self._watch.clock()
         try:
-            await self._READERS[part](self, row, readings)
+            unreadable = await self._READERS[part](self, row, readings)
         except ArroyoError as error:
             if not isinstance(error, ArroyoApiError):
                 self._without[part] = self._watch.clock() + NO_RESPONSE_SECONDS
@@ -219,27 +219,40 @@ class Reader:
             readings.failed(part, "Arroyo's response could not be used. See the API server's log.")
         else:
             readings.succeeded(part, job, self._watch.clock() - began)
+            if unreadable is not None:
+                readings.parts[part].problem = row.facts.shown(str(unreadable), 500)
         self._watch.snapshot.take_details(row, readings.summary(job, row.restarts))
 
-    async def _read_metrics(self, row: Row, readings: Readings) -> None:
+    async def _read_metrics(self, row: Row, readings: Readings) -> ArroyoError | None:
         facts, now = row.facts, self._watch.server_time
-        readings.measured = await self._watch.send(
+        error: ArroyoError | None
+        readings.measured, error = await self._watch.send(
             endpoints.list_metrics(row.pipeline_id, readings.job_id),
-            lambda found: measured(found, sources=facts.sources, sinks=facts.sinks, now=now),
+            lambda found: (
+                measured(found.readable, sources=facts.sources, sinks=facts.sinks, now=now),
+                found.error,
+            ),
         )
+        return error
 
-    async def _read_checkpoints(self, row: Row, readings: Readings) -> None:
+    async def _read_checkpoints(self, row: Row, readings: Readings) -> ArroyoError | None:
         request = endpoints.list_checkpoints(row.pipeline_id, readings.job_id)
         asked_at = self._watch.server_time
-        readings.checkpoints = await self._watch.send(request, kept_checkpoints)
-        readings.checkpoints_at = asked_at
-
-    async def _read_errors(self, row: Row, readings: Readings) -> None:
-        facts = row.facts
-        readings.errors = await self._watch.send(
-            endpoints.list_job_errors(row.pipeline_id, readings.job_id, limit=MAX_ERRORS),
-            lambda found: shown_errors(found.data, facts),
+        error: ArroyoError | None
+        readings.checkpoints, error = await self._watch.send(
+            request, lambda found: (kept_checkpoints(found.readable), found.error)
         )
+        readings.checkpoints_at = asked_at
+        return error
+
+    async def _read_errors(self, row: Row, readings: Readings) -> ArroyoError | None:
+        facts = row.facts
+        error: ArroyoError | None
+        readings.errors, error = await self._watch.send(
+            endpoints.list_job_errors(row.pipeline_id, readings.job_id, limit=MAX_ERRORS),
+            lambda found: (shown_errors(found.readable, facts), found.error),
+        )
+        return error
 
     _READERS: ClassVar = {
         Part.METRICS: _read_metrics,

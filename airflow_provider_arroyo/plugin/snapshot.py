@@ -113,11 +113,12 @@ class Snapshot:
         self.version += 1
         return self.version
 
-    def take_jobs(self, jobs: Sequence[Job], now: float) -> list[Job]:
+    def take_jobs(self, jobs: Sequence[Job], now: float, *, is_complete: bool = True) -> list[Job]:
         """Process the list of all jobs of the server.
 
-        :param jobs: all jobs.
+        :param jobs: all jobs that can be read.
         :param now: seconds since the epoch.
+        :param is_complete: whether these are all jobs, default True; otherwise, no pipeline counts as deleted.
         :returns: the jobs that belong to no known pipeline.
         """
         self.totals = dict(Counter(job.state for job in jobs))
@@ -132,7 +133,8 @@ class Snapshot:
                 self._take_job(row, job, now)
                 seen.add(row.pipeline_id)
         # A pipeline without a job is just being created or, on 0.15, not yet matched to its job.
-        for row in [row for row in self.rows.values() if row.job and row.pipeline_id not in seen]:
+        gone = [row for row in self.rows.values() if row.job and row.pipeline_id not in seen]
+        for row in gone if is_complete else ():
             self.drop(row.pipeline_id)
         return unknown
 

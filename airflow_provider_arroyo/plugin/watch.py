@@ -189,23 +189,22 @@ class Watch:
         began = self.clock()
         try:
             jobs = await self.send(endpoints.list_jobs())
-            unknown = self.snapshot.take_jobs(jobs, self._wall_clock())
-            if unknown:
+            take = partial(self.snapshot.take_jobs, jobs.readable, is_complete=jobs.error is None)
+            if unknown := take(self._wall_clock()):
                 await self._fetch_pipelines(unknown)
-                self.snapshot.take_jobs(jobs, self._wall_clock())
+                take(self._wall_clock())
             await self._describe_replaced()
+            self.error = None if jobs.error is None else await self._shown(jobs.error)
         except ArroyoError as error:
             self._failures += 1
-            text, redact = str(error), self.snapshot.redactor()
-            # The server's message may repeat any pipeline's SQL.
-            self.error = await self.run(lambda: redact(text))
+            self.error = await self._shown(error)
         except Exception:
             # A server may send anything.
             self._failures += 1
             self.error = "Arroyo's list of jobs could not be used. See the API server's log."
             log.exception("Arroyo's list of jobs could not be used")
         else:
-            self._failures, self.error = 0, None
+            self._failures = 0
             self.seen_at = self._wall_clock()
             self._reader.listed()
             for listener in tuple(self.listeners):
@@ -217,6 +216,12 @@ class Watch:
             pause = min(LIST_SECONDS * 2.0 ** min(self._failures, 5), _MAX_BACKOFF_SECONDS)
             self._due_at = max(began + pause, self.clock() + 0.5)
             self._list_task = None
+
+    async def _shown(self, error: ArroyoError) -> str:
+        """Return an error for the page. The server's message may repeat any pipeline's SQL."""
+        text, redact = str(error), self.snapshot.redactor()
+        shown: str = await self.run(lambda: redact(text))
+        return shown
 
     async def _connected(self) -> ArroyoClient:
         """Return the client, by the settings of the connection as of at most half a minute ago.
@@ -255,13 +260,13 @@ class Watch:
         after: str | None = None
         while missing and len(self.snapshot.rows) < MAX_PIPELINES:
             page = await self.send(endpoints.list_pipelines(limit=_PAGE, starting_after=after))
-            facts = await self.run(partial(_facts_of_all, page.data))
+            facts = await self.run(partial(_facts_of_all, page.shown(log)))
             some_known = self.snapshot.take_pipelines(facts)
             missing -= {pipeline.pipeline_id for pipeline in facts}
             # 0.15 does not tell which pipeline a job belongs to, so the list says when to stop.
-            if not page.has_more or not page.data or (is_old and some_known):
+            if not page.has_more or not page.readable or (is_old and some_known):
                 break
-            after = page.data[-1].id
+            after = page.readable[-1].id
         self._not_listed |= missing
         if is_old:
             await self._match_jobs()

@@ -10,7 +10,7 @@ from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.client.reading import iter_items
+from airflow_provider_arroyo.client.reading import Listed, iter_items, read_items
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding, Reading
@@ -39,7 +39,9 @@ def read(
     try:
         if plan.metric is None:
             request = endpoints.list_checkpoints(plan.pipeline.pipeline_id, job.id)
-            return _fetch(client, replace(request, read=_read_checkpoints))
+            checkpoints = _fetch(client, replace(request, read=_read_checkpoints))
+            # A proof needs all of them, so one that cannot be read is an error here.
+            return checkpoints._replace(value=tuple(checkpoints.value))
 
         def fetch() -> Reading:
             return _fetch(client, endpoints.list_metrics(plan.pipeline.pipeline_id, job.id))
@@ -61,9 +63,11 @@ def _fetch(client: ArroyoClient, request: Request[Any]) -> Reading:
     return Reading(response.value, None if date is None else date.timestamp())
 
 
-def _read_checkpoints(response: HttpResponse) -> tuple[Checkpoint, ...]:
+def _read_checkpoints(response: HttpResponse) -> Listed[Checkpoint]:
     """Return checkpoints without the phases that no wait needs, which are most of the data."""
-    return tuple(Checkpoint.from_api({**item, "events": _needed(item)}) for item in iter_items(response.body))
+    # What is not an object describes no checkpoint.
+    items = (item for item in iter_items(response.body) if isinstance(item, Mapping))
+    return read_items(items, Checkpoint, lambda item: Checkpoint.from_api({**item, "events": _needed(item)}))
 
 
 def _needed(item: Mapping[str, Any]) -> list[Any]:

@@ -102,6 +102,8 @@ class JobList(NamedTuple):
         jobs = 0
         for item in iter_items(response.body):
             jobs += 1
+            if not isinstance(item, Mapping):
+                continue  # it describes no job; the others still count
             pipeline_id = item.get("pipeline_id")
             # 0.15 does not name the pipeline.
             target = (

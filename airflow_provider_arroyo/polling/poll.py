@@ -15,6 +15,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoNoConnectionError,
     ArroyoNoSuchNameError,
+    ArroyoUnreadableItemError,
 )
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -243,6 +244,11 @@ def observe_look_up(
         wait.found(look_up())
     except ArroyoNoSuchNameError as err:
         return wait.observe_missing(clock(), err.elsewhere)
+    except ArroyoUnreadableItemError as err:
+        if wait.plan.pipeline.name in err.names:
+            raise
+        # It most likely is another one, and a wait changes nothing.
+        return wait.observe_missing(clock(), str(err))
     return None
 
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from functools import partial
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError
+from airflow_provider_arroyo.client.reading import all_of
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoUnreadableItemError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -39,6 +40,7 @@ class SharedNames:
         self._monotonic = monotonic
         self._reading = asyncio.Lock()
         self._ids: Mapping[str, frozenset[str]] = {}
+        self._unreadable: ArroyoUnreadableItemError | None = None
         self._fresh_until = float("-inf")
 
     async def look_up(self, wait: PipelineWait, resolve: Resolve, failures: int) -> PipelineRef:
@@ -53,6 +55,8 @@ class SharedNames:
         name, tolerance = str(wait.plan.pipeline.name), wait.plan.outage_tolerance.total_seconds()
         client, ids = await self._ids_of(name, tolerance, failures)
         if not ids:
+            if self._unreadable is not None and self._unreadable.may_include(name):
+                raise self._unreadable
             raise ArroyoNoSuchNameError.of(name)
         found: PipelineRef = await self._run(partial(resolve, single_try(client, tolerance)))
         return found
@@ -79,16 +83,20 @@ class SharedNames:
             if failures or self._monotonic() >= self._fresh_until:
                 await self._connection.reload(failures)
                 began = self._monotonic()
-                self._ids = await self._run(partial(_ids_by_name, single_try(client, tolerance_seconds)))
+                listed = partial(_ids_by_name, single_try(client, tolerance_seconds))
+                self._ids, self._unreadable = await self._run(listed)
                 now = self._monotonic()
                 # However many names are looked up, the server gets a pause.
                 self._fresh_until = now + max(FIND_SECONDS / 2, FIND_REST * (now - began))
         return client, self._ids.get(name, frozenset())
 
 
-def _ids_by_name(client: ArroyoClient) -> Mapping[str, frozenset[str]]:
-    """Return the ids of all pipelines, by name."""
+def _ids_by_name(
+    client: ArroyoClient,
+) -> tuple[Mapping[str, frozenset[str]], ArroyoUnreadableItemError | None]:
+    """Return the ids of all pipelines, by name, and the error if one of them cannot be read."""
+    listed = all_of(client.iter_pipelines())
     ids: dict[str, set[str]] = {}
-    for pipeline in client.iter_pipelines():
+    for pipeline in listed.readable:
         ids.setdefault(pipeline.name, set()).add(pipeline.id)
-    return {name: frozenset(found) for name, found in ids.items()}
+    return {name: frozenset(found) for name, found in ids.items()}, listed.error

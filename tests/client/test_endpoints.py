@@ -169,7 +169,7 @@ def test_base_path(connect: Connect, server: Server) -> None:
 
 def test_compressed_response(client: ArroyoClient, server: Server) -> None:
     server.play(reply(gzip.compress(b'{"data": []}'), headers={"content-encoding": "gzip"}))
-    assert client.list_jobs() == ()
+    assert list(client.list_jobs()) == []
 
 
 def test_chunked_response_keeps_the_connection(client: ArroyoClient, server: Server) -> None:
@@ -180,7 +180,7 @@ def test_chunked_response_keeps_the_connection(client: ArroyoClient, server: Ser
         )
     )
     for _ in range(3):
-        assert client.list_jobs() == ()
+        assert list(client.list_jobs()) == []
     assert server.connections == 1
 
 

@@ -30,6 +30,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoSettingsError,
     ArroyoTlsError,
     ArroyoUnreachableError,
+    ArroyoUnreadableItemError,
     ArroyoUnsupportedError,
     Disposition,
     error_from_dict,
@@ -51,6 +52,7 @@ CROSS_AS_JSON = [
     ArroyoNotFoundError("no", **REFUSAL),
     ArroyoConflictError("no", **REFUSAL),
     ArroyoForeignResponseError("no", **REFUSAL),
+    ArroyoUnreadableItemError("no", **REFUSAL),
     ArroyoDeployError("no", is_lost_race=True),
     ArroyoQueryError("no", **REFUSAL),
 ]

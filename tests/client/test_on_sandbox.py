@@ -41,7 +41,7 @@ def test_life_of_a_pipeline(client: ArroyoClient, sandbox: ArroyoSandbox) -> Non
     job = client.get_job(pipeline.id)
     assert job is not None
     assert (job.state, job.run_id) == (JobState.RUNNING, 1)
-    assert client.list_jobs() == (job,)
+    assert list(client.list_jobs()) == [job]
     assert client.get_pipeline(pipeline.id).name == "orders"
     assert [found.id for found in client.iter_pipelines()] == [pipeline.id]
     with pytest.raises(ArroyoApiError, match="terminal state"):

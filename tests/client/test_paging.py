@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.details import Page
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.paging import iter_pages
+from airflow_provider_arroyo.client.reading import Listed, iter_pages
 from airflow_provider_arroyo.client.request import Request, Response
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
@@ -47,7 +46,7 @@ class Listing:
     def ids(self) -> list[str]:
         return sorted(pipeline.id for pipeline in self.pipelines)
 
-    def send(self, request: Request[Page[Pipeline]]) -> Response[Page[Pipeline]]:
+    def send(self, request: Request[Listed[Pipeline]]) -> Response[Listed[Pipeline]]:
         self.requests += 1
         assert self.requests < 2000, "the pages never end"
         after = request.params.get("starting_after")
@@ -61,7 +60,7 @@ class Listing:
         limit = min(int(request.params["limit"]), self._max_page)
         self._last = listed[:limit][-1].id if listed else None
         page = tuple(one for one in listed[:limit] if one.id not in self._unreadable)
-        return Response(Page(page, len(listed) > limit))
+        return Response(Listed(page, has_more=len(listed) > limit))
 
     def walk(self, limit: int, starting_after: str | None = None) -> list[Pipeline]:
         """Return the pipelines that a walk through all pages finds."""
@@ -194,11 +193,11 @@ def test_a_missing_page_is_an_error(script: list[Any], client: ArroyoClient, ser
 
 def test_pages_that_never_end(client: ArroyoClient) -> None:
     """Each has something new, from a server that invents ids."""
-    requests: list[Request[Page[Pipeline]]] = []
+    requests: list[Request[Listed[Pipeline]]] = []
 
-    def send(request: Request[Page[Pipeline]]) -> Response[Page[Pipeline]]:
+    def send(request: Request[Listed[Pipeline]]) -> Response[Listed[Pipeline]]:
         requests.append(request)
-        return Response(Page((Pipeline(id=f"pl_{len(requests)}", name="n", query="q"),), True))
+        return Response(Listed((Pipeline(id=f"pl_{len(requests)}", name="n", query="q"),), has_more=True))
 
     with pytest.raises(ArroyoForeignResponseError, match="after 1,000 pages, more are announced"):
         list(iter_pages(send, endpoints.list_pipelines(limit=100)))

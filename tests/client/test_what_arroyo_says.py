@@ -31,7 +31,7 @@ def failed(reason: Any, domain: Any = "user", **more: Any) -> Job:
     [
         lambda client: client.get_job("pl_1").failure.error,
         lambda client: client.list_jobs()[0].failure.error,
-        lambda client: client.list_job_errors("pl_1", "job_1").data[0].message,
+        lambda client: client.list_job_errors("pl_1", "job_1")[0].message,
     ],
 )
 def test_bytes_that_are_not_text_are_replaced(

@@ -27,7 +27,7 @@ FATAL = {f"Arroyo{name}Error" for name in ("Settings", "Tls", "Auth", "Query", "
 RETRYABLE = {
     *(f"Arroyo{name}Error" for name in ("", "Deploy", "NoConnection", "Unreachable", "Connection", "Api")),
     *(f"Arroyo{name}Error" for name in ("ForeignResponse", "NotFound", "Conflict", "Pipeline")),
-    *(f"Arroyo{name}Error" for name in ("NoSuchName", "AmbiguousName")),
+    *(f"Arroyo{name}Error" for name in ("NoSuchName", "AmbiguousName", "UnreadableItem")),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 import threading
@@ -33,8 +34,9 @@ from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.client.server import Server, reply
+from tests.damaged import BROKEN_JOB, NAMELESS, DamagingSession
 from tests.hooks.conftest import Connect
-from tests.support import ENDLESS
+from tests.support import ENDLESS, Lines
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def test_secrets_of_gateways_and_proxy_are_masked(connect: Connect, monkeypatch:
 
 async def test_a_client_can_be_made_on_an_event_loop(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     with await hook.get_async_client(sandbox.url) as client:
-        assert (await asyncio.to_thread(client.list_pipelines, limit=1)).data == ()
+        assert (await asyncio.to_thread(client.list_pipelines, limit=1)).readable == ()
 
 
 async def test_the_connection_is_looked_up_synchronously_if_it_must_be(
@@ -426,3 +428,33 @@ def test_validate_query(hook: ArroyoHook) -> None:
     assert isinstance(error, SqlDiagnostic)
     with pytest.raises(ValueError, match=r"udfs\[0\]"):
         hook.validate_query(ENDLESS, udfs=[5])
+
+
+@pytest.mark.parametrize("sandbox", ["0.16"], indirect=True)
+def test_what_cannot_be_read_is_left_out_of_lists_with_a_warning(
+    hook: ArroyoHook, sandbox: ArroyoSandbox
+) -> None:
+    for name in ("orders", "other"):
+        hook.create_pipeline(PipelineSpec(name=name, query=ENDLESS))
+    sandbox.advance(30)
+    damage = {"/jobs": BROKEN_JOB, "/pipelines": NAMELESS}
+    settings = hook.settings
+    hook.__dict__["client"] = ArroyoClient(settings, session=DamagingSession(damage))
+    lines, log = Lines(), logging.Logger("tests.hooks")
+    log.addHandler(lines)
+    hook._log = cast(Any, log)
+    assert len(hook.list_jobs()) == 1
+    assert len(hook.list_pipelines()) == 1
+    (_, jobs), (_, pipelines) = lines.lines
+    assert "/jobs lists what cannot be read: item 1 (id 'job_" in jobs
+    assert "name 'None', field 'name': it is null" in pipelines
+
+
+def test_the_test_button_names_what_cannot_be_read(connect: Connect) -> None:
+    items = [{"id": "job_1", "state": "Running", "run_id": 1}, {"id": "job_2", "state": None, "run_id": 1}]
+    with Server() as server:
+        server.play(reply("Pong"), reply({"data": items}), reply({"errors": [], "graph": None}))
+        status, message = ArroyoHook(connect(as_json(server.url()))).test_connection()
+    assert status is True
+    assert "It has 1 pipeline. GET " in message
+    assert "item 2 (id 'job_2', field 'state': it is null" in message

@@ -179,6 +179,7 @@ async def test_a_hanging_part_does_not_block_the_page(page: Page) -> None:
         (f'{{"data": [{{"epoch": {10**30}, "start_time": 1}}]}}', 1),
         (f'{{"data": [{{"epoch": {2**31}, "start_time": {2**52}, "finish_time": {2**52}}}]}}', 0),
         ('{"data": [{"epoch": 1, "start_time": -1, "finish_time": 1}]}', 1),
+        ('{"data": [{"epoch": 1, "start_time": -1}, {"epoch": 2, "start_time": 5, "finish_time": 6}]}', 1),
     ],
 )
 async def test_invalid_checkpoints_are_left_out_or_corrected(page: Page, body: str, missing: int) -> None:

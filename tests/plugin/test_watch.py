@@ -17,6 +17,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.plugin.watch import PACE_SECONDS
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
+from tests.damaged import BROKEN_JOB, NAMELESS, DamagingSession
 
 from .support import WatchBench
 
@@ -214,3 +215,36 @@ async def test_a_part_that_cannot_be_read_does_not_delay_the_others_of_the_list(
         await many.refresh(*shown)
     details = [many.watch.snapshot.rows[name].details for name in shown]
     assert all(one is not None and one["rates"] for one in details)
+
+
+@pytest.mark.parametrize(
+    "path, fields", [("/jobs", BROKEN_JOB), ("/jobs", {"run_id": "x"}), ("/pipelines", NAMELESS)]
+)
+async def test_one_item_that_cannot_be_read_is_named_and_the_others_are_shown(
+    bench: WatchBench, path: str, fields: dict[str, Any]
+) -> None:
+    session = DamagingSession({path: fields}, "pipeline-2" if path == "/pipelines" else "")
+    connect = bench.watch._connect
+
+    def damaged() -> ArroyoClient:
+        return ArroyoClient(connect().settings, session=session)
+
+    bench.watch._connect = damaged
+    await bench.refresh()
+    await bench.refresh()
+    shown = bench.names()
+    assert len(shown) == (2 if path == "/pipelines" else 3)
+    if path == "/jobs":
+        assert bench.watch.error is not None
+        assert "/jobs lists what cannot be read: item 1 (id 'job_" in bench.watch.error
+    # A pipeline that is shown already does not count as deleted.
+    session.fields = {}
+    await bench.refresh()
+    await bench.refresh()
+    session.fields = {path: fields}
+    before = bench.names()
+    await bench.refresh()
+    assert bench.names() == before
+    session.fields = {}
+    await bench.refresh()
+    assert bench.watch.error is None

@@ -24,6 +24,7 @@ from airflow_provider_arroyo.polling.poll import poll_until, resolve_ref
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
 from tests.support import ENDLESS, Lines
 
 
@@ -66,9 +67,8 @@ def waiting(clock: SteadyClock, *, seconds: float = 20, name: str = "orders", **
     """Return a wait for a pipeline that may not exist yet."""
     plan = WaitPlan(
         pipeline=PipelineRef(pipeline_id="", name=name),
-        target_states=frozenset({"Running"}),
         deadline=clock() + seconds,
-        **{"may_be_missing": True, **more},
+        **{"target_states": frozenset({"Running"}), "may_be_missing": True, **more},
     )
     return PipelineWait(plan, now=clock())
 
@@ -88,7 +88,7 @@ def logger(lines: Lines) -> logging.Logger:
 def find(client: ArroyoClient, wait: PipelineWait, clock: FakeClock, **more: Any) -> WaitResult:
     """Look up the pipeline of a wait, and poll it, as a worker does."""
     options: dict[str, Any] = {"interval_seconds": 0.1, "log": logger(Lines()), "sleep": clock.sleep, **more}
-    return poll_until(client, wait, clock=clock, resolve=resolve(), **options)
+    return poll_until(client, wait, clock=clock, **{"resolve": resolve(), **options})
 
 
 def test_it_searches_every_two_seconds_until_the_deadline_and_logs_once(
@@ -191,12 +191,16 @@ def test_an_outage_while_a_pipeline_may_be_replaced_reloads_the_connection(sandb
 
 
 async def watch_name(
-    sandbox: ArroyoSandbox, wait: PipelineWait, clock: SteadyClock, connected: list[ArroyoClient]
+    sandbox: ArroyoSandbox,
+    wait: PipelineWait,
+    clock: SteadyClock,
+    connected: list[ArroyoClient],
+    client: ArroyoClient | None = None,
 ) -> WaitResult:
     """Wait as a trigger does."""
 
     async def connect() -> ArroyoClient:
-        connected.append(ArroyoClient(ClientSettings(base_url=sandbox.url)))
+        connected.append(client or ArroyoClient(ClientSettings(base_url=sandbox.url)))
         return connected[-1]
 
     async with shared_poller("a name", connect) as poller:
@@ -277,3 +281,37 @@ async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox)
     async with asyncio.timeout(15):
         result = await watch_name(sandbox, waiting(clock, seconds=0.5), clock, [])
     assert result.outcome is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize("mode", ["worker", "triggerer"])
+@pytest.mark.parametrize(
+    "fields, name, outcome",
+    [
+        (BROKEN_PIPELINE, "orders", Outcome.TIMED_OUT),
+        (NAMELESS, "orders", Outcome.TIMED_OUT),
+        # Most likely, the unreadable one is another, so the wait goes on.
+        (NAMELESS, "later", Outcome.TIMED_OUT),
+        (BROKEN_PIPELINE, "later", Outcome.TIMED_OUT),
+        (BROKEN_PIPELINE, "other", Outcome.UNREACHABLE),
+    ],
+)
+async def test_a_pipeline_that_cannot_be_read_concerns_only_its_own_name(
+    mode: str, fields: dict[str, Any], name: str, outcome: Outcome, sandbox: ArroyoSandbox
+) -> None:
+    tolerance = timedelta(0 if outcome is Outcome.UNREACHABLE else 600)
+    session = DamagingSession({"/pipelines": fields}, '"other"')
+    with ArroyoClient(ClientSettings(base_url=sandbox.url), session=session) as client:
+        for one in ("orders", "other"):
+            client.create_pipeline(name=one, query=ENDLESS)
+        clock: Any = FakeClock() if mode == "worker" else SteadyClock()
+        stopped = frozenset({"Stopped"})
+        wait = waiting(clock, seconds=2, name=name, target_states=stopped, outage_tolerance=tolerance)
+        if mode == "worker":
+            result = find(client, wait, clock, resolve=resolve(name))
+        else:
+            result = await watch_name(sandbox, wait, clock, [], client)
+    assert result.outcome is outcome
+    assert bool(wait.plan.pipeline.pipeline_id) is (name == "orders")
+    assert result.is_missing == (name == "later")
+    if outcome is Outcome.UNREACHABLE:
+        assert "name 'other'" in str(explain(result, wait.plan.pipeline))
