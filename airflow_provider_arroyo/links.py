@@ -20,6 +20,9 @@ _BUNDLE = Path(__file__).parent / "plugin" / "static" / "main.js"
 RESULT_XCOM_KEY = "return_value"
 """The XCom key of a task's result."""
 
+TRANSITIONS_XCOM_KEY = "arroyo_transitions"
+"""The XCom key of the last changes of state that a task saw."""
+
 
 class ArroyoPipelineLink(BaseOperatorLink):
     """The button "Arroyo console", shown as soon as the task knows its pipeline, even while it waits."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
-from airflow_provider_arroyo.monitoring.final_checkpoint import LONG_SECONDS, WAY_OUT, waits_seconds
+from airflow_provider_arroyo.monitoring.checkpoints import LONG_SECONDS, WAY_OUT, last_finished, waits_seconds
 from airflow_provider_arroyo.monitoring.metrics import backpressure
 from airflow_provider_arroyo.monitoring.restarts import SeenRun
 from airflow_provider_arroyo.text import duration, in_run, run_number, shorten
@@ -222,7 +222,7 @@ def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
 
 
 def _stopped(e: Evidence) -> _Condition:
-    last = max((one for one in e.checkpoints if one.is_finished), key=lambda one: one.epoch, default=None)
+    last = last_finished(e.checkpoints)
     if last is None and "checkpoints" in e.unread:
         return Kind.STOPPED, "Stopped, as requested."
     if last is None:

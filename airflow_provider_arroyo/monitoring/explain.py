@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.enums import AT_WORK, JobState
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind
+from airflow_provider_arroyo.monitoring.messages import run_of
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.timeouts import END_FIRST, last_seen, timeout
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.text import duration, in_run, run_number, shorten, utc_time
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ _DIAGNOSED = {
     Outcome.TIMED_OUT: _CAUSES | {Kind.NO_CONTROLLER, Kind.NOT_SCHEDULED, Kind.NO_CHECKPOINT, Kind.LAGGING},
 }
 """The kinds of diagnosis that say more than the outcome itself."""
+
+_END_FIRST = "Wait until it has finished, or stop it with mode='immediate'; then submit it again."
 
 _STEADY_SECONDS = 600.0
 """After this many seconds without a restart, restarts are not the reason that a pipeline does not work."""
@@ -138,26 +142,13 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+# -- what happened, and what to do about it -----------------------------------------------------------------------
+
+
 def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what happened, and what to do about it."""
     job, label, wanted = result.job, pipeline.label, result.wanted
-    verb = "have" if result.advice else "become"
-    in_sentence, argument = pipeline.inline, "id" if pipeline.pipeline_id else "name"
-    is_foreign = result.error is not None and result.error.disposition is Disposition.OUTAGE
-    unreachable = duration(result.unreachable_seconds or 0.0)
     match result.outcome:
-        case Outcome.STOPPED if result.advice:
-            return (
-                f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
-                "Resume it, then try again.",
-            )
-        case Outcome.NO_CHECKPOINT if result.advice or result.detail is Detail.METRICS:
-            lacks = "measures nothing" if result.detail is Detail.METRICS else "takes no checkpoints"
-            return (
-                f"{label} is Finishing; {wanted} was wanted: one of its sources has ended, and from then on Arroyo "
-                f"{lacks}.",
-                "Wait for Finished instead, or submit it with sources that do not end.",
-            )
         case Outcome.FAILED:
             state = job.state if job else JobState.FAILED
             run = f" {in_run(job.run_id)}" if job else ""
@@ -168,6 +159,11 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return (
                 f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again.",
                 f"Its sources are bounded. {again}",
+            )
+        case Outcome.STOPPED if result.advice:
+            return (
+                f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
+                "Resume it, then try again.",
             )
         case Outcome.STOPPED if result.is_unchanged:
             return (
@@ -182,7 +178,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.WITHDRAWN:
             return (
-                f"{label} was asked to run again while this task waited for its stop; {last_seen(job)}.",
+                f"{label} was asked to run again while this task waited for its stop; {_last_seen(job)}.",
                 "Find out who withdrew the stop. A new try of this task requests it again.",
             )
         case Outcome.FLAPPING:
@@ -191,26 +187,10 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"{label} restarted more often than max_restarts allows{state}. {wanted} was wanted.",
                 "Fix the cause. The pipeline keeps restarting until it is stopped.",
             )
-        case Outcome.NO_CHECKPOINT if result.awaits_run and JobState.RUNNING in result.target_states:
-            return (
-                f"{label} is Finishing; a new run was wanted: one of its sources has ended, and from then on Arroyo "
-                "ignores restarts and new settings.",
-                END_FIRST,
-            )
-        case Outcome.NO_CHECKPOINT if JobState.RUNNING in result.target_states:
-            return (
-                f"{label} is Finishing, and no checkpoint finished in its run: one of its sources has ended, and "
-                "from then on Arroyo takes no checkpoints.",
-                "Set until_checkpoint=False to accept this.",
-            )
         case Outcome.NO_CHECKPOINT:
-            return (
-                f"{label} is Finishing: one of its sources has ended, and from then on Arroyo takes no checkpoints "
-                "and obeys only a stop with mode 'immediate'.",
-                "Set if_finishing='immediate' to request that, or wait until its other sources end.",
-            )
+            return _finishing(result, pipeline)
         case Outcome.DELETED:
-            seen = f"; {last_seen(job)}" if job else ""
+            seen = f"; {_last_seen(job)}" if job else ""
             return (
                 f"{label} was deleted externally{seen}.",
                 "A new try of the task that submits it creates it again."
@@ -218,33 +198,165 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 else "Nothing of it is running any more, and its checkpoints are gone from Arroyo.",
             )
         case Outcome.MISSING:
-            return (
-                f"There is no {pipeline.described} on this Arroyo.",
-                f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
-            )
-        case Outcome.UNREACHABLE if not result.has_responded and is_foreign:
-            return (
-                f"This address does not look like Arroyo: for {unreachable}, no response came from Arroyo itself. "
-                f"This says nothing about {in_sentence}.",
-                "Check the connection's host, port and base_path.",
-            )
-        case Outcome.UNREACHABLE if result.is_own_failure:
-            return (
-                f"Every poll failed for {unreachable}, although Arroyo responds. This says nothing about "
-                f"{in_sentence}; {last_seen(job)}.",
-                "Check the server's log. A new try continues with the same pipeline.",
-            )
+            return f"There is no {pipeline.described} on this Arroyo.", _check_reference(pipeline)
         case Outcome.UNREACHABLE:
-            since = f", since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
-            return (
-                f"Arroyo has been unreachable for {unreachable}{since}. This says nothing about {in_sentence}; "
-                f"{last_seen(job)}.",
-                "Check the server and the connection. A new try continues with the same pipeline.",
-            )
+            return _unreachable(result, pipeline)
         case Outcome.ERROR:
             return (
-                f"The wait for {in_sentence} to {verb} {wanted} failed; {last_seen(job)}.",
+                f"The wait for {pipeline.inline} to {_verb(result)} {wanted} failed; {_last_seen(job)}.",
                 "A retry starts the wait again.",
             )
         case _:
-            return timeout(result, pipeline)
+            return _timeout(result, pipeline)
+
+
+def _finishing(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
+    """Return what ``Finishing`` makes impossible, and what to do about it."""
+    lacks = "takes no checkpoints"
+    if result.advice:
+        wanted = f"; {result.wanted} was wanted"
+        advice = "Wait for Finished instead, or submit it with sources that do not end."
+        lacks = "measures nothing" if result.detail is Detail.METRICS else lacks
+    elif JobState.RUNNING not in result.target_states:
+        wanted, lacks = "", f"{lacks} and obeys only a stop with mode 'immediate'"
+        advice = "Set if_finishing='immediate' to request that, or wait until its other sources end."
+    elif result.awaits_run:
+        wanted, lacks, advice = "; a new run was wanted", "ignores restarts and new settings", _END_FIRST
+    else:
+        wanted, advice = (
+            ", and no checkpoint finished in its run",
+            "Set until_checkpoint=False to accept this.",
+        )
+    what = f"{pipeline.label} is Finishing{wanted}: one of its sources has ended"
+    return f"{what}, and from then on Arroyo {lacks}.", advice
+
+
+def _unreachable(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
+    """Return that no poll has succeeded for too long, and what to check."""
+    seconds, nothing = (
+        duration(result.unreachable_seconds or 0.0),
+        f"This says nothing about {pipeline.inline}",
+    )
+    if not result.has_responded and result.error and result.error.disposition is Disposition.OUTAGE:
+        return (
+            f"This address does not look like Arroyo: for {seconds}, no response came from Arroyo itself. {nothing}.",
+            "Check the connection's host, port and base_path.",
+        )
+    what = f"Arroyo has been unreachable for {seconds}{_since(result, ', ')}"
+    if result.is_own_failure:
+        what = f"Every poll failed for {seconds}, although Arroyo responds"
+    advice = f"{_check_server(result)} A new try continues with the same pipeline."
+    return f"{what}. {nothing}; {_last_seen(result.job)}.", advice
+
+
+def _timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
+    """Return what happened in a wait that timed out, and what to do about it."""
+    label, job, wanted = pipeline.label, result.job, result.wanted
+    waited = f"{duration(result.waited_seconds)} ({result.deadline_argument})"
+    not_so = f"did not {_verb(result)} {wanted} within {waited}"
+    if result.is_outage:
+        what = "every poll has failed" if result.is_own_failure else "Arroyo has been unreachable"
+        return f"{label} {not_so}: {what}{_since(result)}; {_last_seen(job)}.", _check_server(result)
+    if result.is_missing:
+        what = f"There is no {pipeline.described} after {waited}; {wanted} was wanted."
+        return what, result.elsewhere or _check_reference(pipeline)
+    if job is None:
+        return f"{label} still has no job after {waited}.", "Check Arroyo's controller."
+    if result.jobless_seconds is not None:
+        return (
+            f"{label} {not_so}: it has had no job for {duration(result.jobless_seconds)}; {_last_seen(job)}.",
+            "Check the pipeline in Arroyo's console; if it cannot be recovered, delete it and submit it again.",
+        )
+    # A rescheduled sensor remembers nothing, so it does not know for how long.
+    state = f"is {job.state}"
+    if result.state_seconds:
+        state = f"has been {job.state} for {duration(result.state_seconds)}"
+    return f"{label} {not_so}: it {state} ({run_number(job.run_id)}).", _delayed_by(result, job)
+
+
+def _delayed_by(result: WaitResult, job: Job) -> str:
+    """Return the most likely cause of a timeout, and what to do about it."""
+    wanted, more_time = result.target_states, f"allow more time ({result.deadline_argument})"
+    runs_wanted, stop_wanted = JobState.RUNNING in wanted, JobState.STOPPED in wanted
+    if job.state == JobState.FINISHING and result.awaits_run and runs_wanted:
+        return f"In that state, Arroyo ignores restarts and new settings. {_END_FIRST}"
+    if job.state == JobState.FINISHING and stop_wanted and job.running_desired is False:
+        return (
+            "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
+            f"'immediate'. Use that, or {more_time}."
+        )
+    if result.is_unchanged and not job.is_terminal:
+        if stop_wanted and not runs_wanted and job.state in AT_WORK and job.running_desired:
+            return "A stop was requested, but then withdrawn. Find out who resumed it, then stop it again."
+        return (
+            "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
+            "what the API accepts."
+        )
+    if job.state in AT_WORK:
+        if job.running_desired is None:
+            return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
+        if not job.running_desired and (runs_wanted or result.advice):
+            return "A stop was requested, so it is about to stop. Find out who requested it."
+        if result.advice:
+            return f"{result.advice}, or {more_time}."
+        if runs_wanted and result.lacks_checkpoint:
+            return (
+                "until_checkpoint=True waits for a checkpoint that began in its run and has finished. Check its "
+                "sources and sinks, or allow more time than its checkpoint interval "
+                f"({result.deadline_argument})."
+            )
+    if job.state == JobState.STOPPED and job.running_desired:
+        return "A resume was requested; check Arroyo's controller."
+    if job.state in wanted or (job.state in AT_WORK and runs_wanted):
+        return (
+            "It has not stayed in that state for stable_for in one run. "
+            f"{more_time.capitalize()}, or find out why it restarts."
+        )
+    if job.state == JobState.RUNNING and stop_wanted:
+        if job.running_desired:
+            return (
+                "No stop is requested: nobody requested one, or the request was withdrawn. Stop the pipeline, or "
+                f"{more_time}."
+            )
+        return f"A stop was requested; check Arroyo's controller, or {more_time}."
+    if job.state in AT_WORK:
+        return f"It is still running. {more_time.capitalize()}, or check that its sources are bounded."
+    if job.state == JobState.STOPPED:
+        return "No resume was requested. Resume it."
+    if job.state == JobState.RESTARTING:
+        return (
+            "Arroyo waits for its final checkpoint, in vain if another one was in progress when the restart was "
+            f"requested. {more_time.capitalize()}, or restart it with force=True, which does without."
+        )
+    if job.state in (JobState.RESCALING, JobState.CHECKPOINT_STOPPING):
+        return (
+            f"Arroyo waits for its final checkpoint. Check its sources and sinks, {more_time}, or stop it with "
+            "mode='immediate', which does without."
+        )
+    return f"Check Arroyo's controller and workers, or {more_time}."
+
+
+# -- repeated phrases -----------------------------------------------------------------------------------------------
+
+
+def _last_seen(job: Job | None) -> str:
+    """Return the last state that was seen, in words that end a sentence."""
+    return "its state was never seen" if job is None else f"last seen {job.state} ({run_of(job)})"
+
+
+def _verb(result: WaitResult) -> str:
+    """Return the verb before what was wanted: a pipeline has a metric, and becomes a state."""
+    return "have" if result.advice else "become"
+
+
+def _since(result: WaitResult, comma: str = " ") -> str:
+    return f"{comma}since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
+
+
+def _check_server(result: WaitResult) -> str:
+    return "Check the server's log." if result.is_own_failure else "Check the server and the connection."
+
+
+def _check_reference(pipeline: PipelineRef) -> str:
+    argument = "id" if pipeline.pipeline_id else "name"
+    return f"Check the {argument}, and that arroyo_conn_id leads to the right server."

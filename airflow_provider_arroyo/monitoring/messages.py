@@ -60,22 +60,25 @@ class Messages:
     :param is_repeated: whether an earlier wait of the same task logged the first state, default False.
     """
 
+    __slots__ = ("_first_level", "_is_repeated", "_pending", "_plan")
+
     def __init__(self, plan: WaitPlan, *, is_repeated: bool = False) -> None:
         self._plan = plan
         self._is_repeated = is_repeated
         self._first_level = logging.DEBUG if is_repeated else logging.INFO
-        self._name = plan.pipeline.short
-        self._pending: list[Message] = []
+        self._pending: tuple[Message, ...] = ()
 
     def take(self) -> list[Message]:
         """Return the messages since the last call."""
-        if not self._pending:
-            return []
-        taken, self._pending = self._pending, []
-        return taken
+        taken, self._pending = self._pending, ()
+        return list(taken)
+
+    @property
+    def _name(self) -> str:
+        return self._plan.pipeline.short
 
     def _add(self, text: str, level: int = logging.INFO) -> None:
-        self._pending.append(Message(level, text))
+        self._pending += (Message(level, text),)
 
     def missing(self, now: float, missing_seconds: float | None = None, *, elsewhere: str = "") -> None:
         """The pipeline does not exist yet. Another Airflow may have one of that name, which is never used."""
@@ -89,7 +92,6 @@ class Messages:
     def found(self, plan: WaitPlan) -> None:
         """The pipeline was found by its name."""
         self._plan, pipeline = plan, plan.pipeline
-        self._name = pipeline.short
         begin = f"Waiting for {plan.goal}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
         self._add(begin, self._first_level)
 
@@ -97,8 +99,20 @@ class Messages:
         return f"waiting for {self._plan.goal}, {duration(self._plan.deadline - now)} left"
 
     def changed(self, before: Job | None, job: Job, state_seconds: float) -> None:
-        """Another state, run or job was seen."""
+        """Another state, run or job was seen, or a stop was requested, or that request was withdrawn.
+
+        :param before: the job in the last message; None if there was none.
+        :param job: the job now.
+        :param state_seconds: how long the state before was seen.
+        """
+        level, self._first_level = self._first_level, logging.INFO
         what, instead = str(job.state), ""
+        if before is not None and (before.id, before.run_id, before.state) == (job.id, job.run_id, job.state):
+            asked = "stop requested" if job.running_desired is False else "stop request withdrawn"
+            if job.running_desired is None:
+                asked = "unknown whether a stop is requested"
+            self._add(f"{what}, {asked}: {self._name} ({run_number(job.run_id)})")
+            return
         if before is not None:
             what = f"{before.state} → {job.state} after {duration(state_seconds)}"
             if before.id != job.id:
@@ -106,15 +120,7 @@ class Messages:
             elif job.run_id < before.run_id:
                 instead = f", back from run {before.run_id}"
         why = f". Reason: {shorten(job.failure.error)}" if job.failure else ""
-        level, self._first_level = self._first_level, logging.INFO
         self._add(f"{what}: {self._name} ({run_of(job)}{instead}){why}", level)
-
-    def desire_changed(self, job: Job) -> None:
-        """A stop was requested, or the request was withdrawn."""
-        what = "stop requested" if job.running_desired is False else "stop request withdrawn"
-        if job.running_desired is None:
-            what = "unknown whether a stop is requested"
-        self._add(f"{job.state}, {what}: {self._name} ({run_number(job.run_id)})")
 
     def no_job(self, before: Job) -> None:
         """The pipeline had a job, but has none any more."""
@@ -124,15 +130,14 @@ class Messages:
         """A checkpoint of the awaited run has finished."""
         self._add(f"Checkpoint {epoch} finished: {self._name} ({run_of(job)})")
 
-    def seen(self, job: Job, finding: Finding) -> None:
-        """The details for the condition were read for the first time."""
-        if finding.facts is None:
+    def found_out(self, job: Job, before: Finding, finding: Finding) -> None:
+        """The details for the condition were read: for the first time, or they show a change."""
+        if before.seen is None and finding.seen is not None:
             level = logging.DEBUG if self._is_repeated else logging.INFO
-            self._add(f"{job.state}: {self._name} {finding.seen}", level)
-
-    def news(self, job: Job, finding: Finding) -> None:
-        """The details for the condition have changed."""
-        self._add(f"{job.state}, {finding.news}: {self._name} {finding.seen}")
+            if finding.facts is None:
+                self._add(f"{job.state}: {self._name} {finding.seen}", level)
+        elif finding.news is not None:
+            self._add(f"{job.state}, {finding.news}: {self._name} {finding.seen}")
 
     def unreadable(self, error: ArroyoError) -> None:
         """The details of the job could not be read; later failures are not logged."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
-from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
-from airflow_provider_arroyo.monitoring.condition import Condition, Detail
+from airflow_provider_arroyo.monitoring.condition import CheckpointCondition, Condition, Detail
 from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
 from airflow_provider_arroyo.text import pipeline_label, shorten
 

@@ -1,19 +1,35 @@
-"""What a wait remembers between polls, and passes from one process to the next."""
+"""What a wait remembers between polls, and passes from one process to the next. It records, and decides nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any, Self
 
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.checkpoints import SETTLES_SECONDS, ProofOfLife
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.proof import ProofOfLife
-from airflow_provider_arroyo.monitoring.restarts import SeenRun
-from airflow_provider_arroyo.monitoring.stats import WaitStats
-from airflow_provider_arroyo.monitoring.transitions import Transition
+from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
+from airflow_provider_arroyo.monitoring.result import MAX_TRANSITIONS, Transition, WaitStats
+
+RESTARTED_SECONDS = 1.0
+"""After polls failed for this many seconds, the server may have been restarted. Hiccups of a gateway are shorter, and
+so frequent on a bad network that otherwise no state would ever count.
+"""
+
+STEADY_SECONDS = 60.0
+"""Failures that begin less than this many seconds after others belong to the same fault, which was already logged."""
+
+_SHOWN = attrgetter("id", "run_id", "state", "running_desired")
+"""What of a job is logged when it changes."""
+
+# Frozen, so that all waits share them.
+_NO_PROOF, _NO_FINDING, _NO_STATS = ProofOfLife(), Finding(), WaitStats()
 
 _WHILE_POLLED = {"responded_at", "outage_since", "failing_since", "unreadable_since", "responding_since"}
 _WHILE_POLLED |= {"held_since", "old_since", "desired_since"}
@@ -73,8 +89,8 @@ class Progress(JsonValue):
     jobless_since: float | None = None
     old_since: float | None = None
     run_since: float = 0.0
-    proof: ProofOfLife = field(default_factory=ProofOfLife)
-    finding: Finding = field(default_factory=Finding)
+    proof: ProofOfLife = _NO_PROOF
+    finding: Finding = _NO_FINDING
     details_at: float | None = None
     details_seconds: float = 0.0
     details_error: ArroyoError | None = None
@@ -92,37 +108,13 @@ class Progress(JsonValue):
     is_unsteady: bool = False
     last_error: ArroyoError | None = None
     transitions: tuple[Transition, ...] = ()
-    stats: WaitStats = field(default_factory=WaitStats)
+    stats: WaitStats = _NO_STATS
 
     @classmethod
     def begin(cls, plan: WaitPlan, now: float) -> Self:
         """Return the memory of a wait that has seen nothing yet."""
         requested_at = plan.baseline.requested_at if plan.baseline is not None else now
         return cls(started_at=now, now=now, responding_since=min(requested_at, now), logged_at=now)
-
-    def recall(self, earlier: Progress, plan: WaitPlan) -> None:
-        """Take over what an earlier wait of the same task counted."""
-        if plan.checkpoint is not None:
-            self.finding = Finding(memory=earlier.finding.memory)
-        if plan.max_restarts is not None and earlier.seen_run is not None:
-            self.seen_run, self.restarts = earlier.seen_run, earlier.restarts
-            self.restarted_at = tuple(min(at, self.now) for at in earlier.restarted_at)
-            seen_at = earlier.now if earlier.unseen_since is None else earlier.unseen_since
-            self.unseen_since = min(seen_at, self.now)
-
-    def follow(self, now: float) -> None:
-        """Follow the clock; after it stepped back, what was seen later than now counts as seen now."""
-        if now < self.now:
-            for name, time in self._times().items():
-                setattr(self, name, min(time, now))
-            self.restarted_at = tuple(min(time, now) for time in self.restarted_at)
-        self.now = now
-
-    def _times(self) -> dict[str, float]:
-        """Return the times that are set, by name, except ``now``."""
-        names = (one.name for one in fields(self) if one.name.endswith(("_at", "_since")))
-        times = {name: getattr(self, name) for name in names if name != "restarted_at"}
-        return {name: time for name, time in times.items() if time is not None}
 
     @classmethod
     def restore(cls, data: Any, plan: WaitPlan, now: float) -> Self:
@@ -146,3 +138,125 @@ class Progress(JsonValue):
         p.now = float("inf")
         p.follow(now)
         return p
+
+    def recall(self, earlier: Progress, plan: WaitPlan) -> None:
+        """Take over what an earlier wait of the same task counted."""
+        if plan.checkpoint is not None:
+            self.finding = Finding(memory=earlier.finding.memory)
+        if plan.max_restarts is not None and earlier.seen_run is not None:
+            self.seen_run, self.restarts = earlier.seen_run, earlier.restarts
+            self.restarted_at = tuple(min(at, self.now) for at in earlier.restarted_at)
+            seen_at = earlier.now if earlier.unseen_since is None else earlier.unseen_since
+            self.unseen_since = min(seen_at, self.now)
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether so many polls have failed that the outage was logged."""
+        return self.failures > POLL_RETRIES
+
+    @property
+    def settled_at(self) -> float:
+        """The time from which a state without new checkpoints is certain to bring none."""
+        return self.state_since + SETTLES_SECONDS
+
+    @property
+    def was_read_settled(self) -> bool:
+        """Whether the details were read after the current state had settled."""
+        at = self.details_at
+        return self.details_error is None and at is not None and at >= self.settled_at
+
+    def restarts_since(self, since: float) -> int:
+        """Return how many restarts were later than a time."""
+        return sum(at > since for at in self.restarted_at)
+
+    # -- recording -------------------------------------------------------------------------------------------------
+
+    def follow(self, now: float) -> None:
+        """Follow the clock; after it stepped back, what was seen later than now counts as seen now."""
+        if now < self.now:
+            for name, time in self._times().items():
+                setattr(self, name, min(time, now))
+            self.restarted_at = tuple(min(time, now) for time in self.restarted_at)
+        self.now = now
+
+    def _times(self) -> dict[str, float]:
+        """Return the times that are set, by name, except ``now``."""
+        names = (one.name for one in fields(self) if one.name.endswith(("_at", "_since")))
+        times = {name: getattr(self, name) for name in names if name != "restarted_at"}
+        return {name: time for name, time in times.items() if time is not None}
+
+    def responded(self, now: float) -> None:
+        """Record that Arroyo has responded."""
+        self.follow(now)
+        if self.failing_since is not None and now - self.failing_since >= RESTARTED_SECONDS:
+            self.responding_since = now
+        self.responded_at, self.failures = now, 0
+        self.outage_since = self.failing_since = self.last_error = None
+
+    def begin_outage(self, now: float, sent_at: float, limit_seconds: float) -> None:
+        """Record the first failure after a response.
+
+        :param now: when it failed.
+        :param sent_at: when that poll was sent.
+        :param limit_seconds: how long an outage is tolerated.
+        """
+        self.failing_since = sent_at
+        if self.unseen_since is None:
+            self.unseen_since = self.responded_at
+        self.outage_since = self.started_at if self.responded_at is None else self.responded_at
+        if self.responded_at is not None and now >= self.outage_since + limit_seconds:
+            # Polls are rarer than the tolerance: nobody asked in between, so the outage counts from this poll.
+            self.outage_since = sent_at
+        self.is_unsteady = self.failed_at is not None and now < self.failed_at + STEADY_SECONDS
+
+    def forget_job(self) -> None:
+        """Record that the job no longer exists, or is that of another pipeline than the wait is for."""
+        self.job = self.jobless_since = self.held_since = None
+
+    def see(self, job: Job, plan: WaitPlan, now: float) -> bool:
+        """Record a job, and return whether it shows a change that is to be logged.
+
+        :param job: the job; must not be stale.
+        :param plan: the plan of the wait.
+        :param now: when it was seen.
+        """
+        before, was_jobless = self.job, self.jobless_since is not None
+        self._count_restarts(job, plan, now)
+        self.job, self.jobless_since, self.old_since, self.unseen_since = job, None, None, None
+        if not job.running_desired:
+            self.desired_since = None
+        elif self.desired_since is None:
+            self.desired_since = now
+        if plan.baseline is not None and plan.baseline.was_left(job):
+            self.left_baseline = True
+        if before is not None and not was_jobless and _SHOWN(before) == _SHOWN(job):
+            return False
+        if before is None or (before.id, before.run_id) != (job.id, job.run_id):
+            before = None  # of another run
+            self.run_since, self.proof = now, ProofOfLife.of_run(job)
+            self.details_at = self.details_error = self.unreadable_since = None
+            self.finding = replace(self.finding, facts=None, is_unsettled=False)
+        if before is None or was_jobless or before.state != job.state:
+            self.state_since = now
+        if before is None or not {before.state, job.state} <= AT_WORK:
+            self.held_since = None
+        transition = Transition.of(job, now)
+        # The same as before, if there was a response without a job in between.
+        if not self.transitions or not transition.is_same(self.transitions[-1]):
+            self.transitions = (*self.transitions, transition)[-MAX_TRANSITIONS:]
+        self.logged_at = now
+        return True
+
+    def _count_restarts(self, job: Job, plan: WaitPlan, now: float) -> None:
+        # The runs up to that of this wait's change, or the job's first, are no restarts.
+        baseline, first_run = plan.baseline, 1
+        if baseline is not None and baseline.job_id == job.id:
+            first_run = baseline.run_id + 1
+        before = self.seen_run or SeenRun.of(self.job or job)
+        self.seen_run, restarts = before.follow(job, first_run=first_run)
+        self.restarts += restarts
+        if plan.max_restarts is not None and plan.restart_window is not None:
+            # More than that end the wait.
+            most = plan.max_restarts + 1
+            seen = restart_times(restarts, since=self.unseen_since, now=now, most=most)
+            self.restarted_at = (*self.restarted_at, *seen)[-most:]

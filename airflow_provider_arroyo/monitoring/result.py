@@ -1,22 +1,112 @@
-"""The status or result of a wait: a value that worker, triggerer and sensor exchange."""
+"""The status or result of a wait, and what it contains: values that worker, triggerer and sensor exchange."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Self
 
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.monitoring.stats import WaitStats
-from airflow_provider_arroyo.monitoring.transitions import Transition
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.text import utc_iso
 
-__all__ = ["Outcome", "WaitResult", "result_values"]
+MAX_TRANSITIONS = 50
+"""How many of the last changes of state a wait remembers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition(JsonValue):
+    """A state that was seen for the first time.
+
+    :param at: when it was first seen, as ISO 8601 in UTC.
+    :param state: the state.
+    :param run_id, job_id: its run and job.
+    :param stop_requested: whether a stop was requested, or the pipeline was stopped.
+    """
+
+    at: str
+    state: str
+    run_id: int
+    job_id: str
+    stop_requested: bool = False
+
+    @classmethod
+    def of(cls, job: Job, now: float) -> Self:
+        """Return the transition to a job's state, which was seen at ``now``, in seconds since the epoch."""
+        is_asked = job.running_desired is False
+        return cls(
+            at=utc_iso(now), state=str(job.state), run_id=job.run_id, job_id=job.id, stop_requested=is_asked
+        )
+
+    def is_same(self, other: Transition) -> bool:
+        """Return whether both are to the same state of the same run, at whatever time."""
+        return replace(self, at=other.at) == other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStats(JsonValue):
+    """What a wait has counted and timed so far, for Airflow's metrics.
+
+    Times are measured from the request for the change, or from the creation of the pipeline. A wait for neither, such
+    as a sensor's, has no times.
+
+    :param polls: how often Arroyo was asked for the pipeline's state, including retries. A poll that several waits
+        share counts for each of them.
+    :param retries: how many of these failed and were retried.
+    :param outages: how often an outage of Arroyo was logged.
+    :param running_seconds: until the pipeline was first seen ``Running``; None if it was not, or should stop.
+    :param checkpoint_seconds: until a finished checkpoint of its run was first seen; None if none was needed.
+    :param stop_seconds: until it was seen ``Stopped``; None if it should run.
+    """
+
+    polls: int = 0
+    retries: int = 0
+    outages: int = 0
+    running_seconds: float | None = None
+    checkpoint_seconds: float | None = None
+    stop_seconds: float | None = None
+
+    def plus(self, *, polls: int = 0, retries: int = 0, outages: int = 0) -> Self:
+        """Return the stats with these counts added."""
+        return replace(
+            self,
+            polls=self.polls + polls,
+            retries=self.retries + retries,
+            outages=self.outages + outages,
+        )
+
+    def with_state(self, plan: WaitPlan, job: Job, now: float) -> Self:
+        """Return the stats with the time to a state that was just seen, if it is timed and was not seen before.
+
+        :param plan: the plan of the wait.
+        :param job: the job in that state; must not be stale.
+        :param now: when it was seen, seconds since the epoch.
+        """
+        if plan.target_states == TERMINAL_STATES:
+            return self._timed("stop_seconds", plan, now) if job.state == JobState.STOPPED else self
+        is_running = job.state in AT_WORK and job.running_desired
+        return self._timed("running_seconds", plan, now) if is_running else self
+
+    def with_checkpoint(self, plan: WaitPlan, now: float) -> Self:
+        """Return the stats with the time to the first finished checkpoint.
+
+        :param plan: the plan of the wait.
+        :param now: when it was seen, seconds since the epoch.
+        """
+        return self._timed("checkpoint_seconds", plan, now)
+
+    def _timed(self, name: str, plan: WaitPlan, now: float) -> Self:
+        began = plan.baseline.requested_at if plan.baseline is not None else plan.created_at
+        if began is None or getattr(self, name) is not None:
+            return self
+        seconds: Any = max(0.0, now - began)
+        return replace(self, **{name: seconds})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +119,6 @@ class WaitResult(JsonValue):
     :param facts: what is added to the task's result, if a condition was wanted and is true.
     :param seen: what was last seen of the condition, in words that follow "It"; default None.
     :param advice: what to check if a condition does not become true: a sentence without its full stop.
-    :param is_unsettled: whether the next reading, which is due soon, may end the wait.
     :param job: the job as last seen; None if none was seen.
     :param reached_at: when a wanted state was seen, seconds since the epoch; the task may resume later.
     :param waited_seconds: how long the wait has lasted.
@@ -62,7 +151,6 @@ class WaitResult(JsonValue):
     facts: Mapping[str, Any] = field(default_factory=dict)
     seen: str | None = None
     advice: str = ""
-    is_unsettled: bool = False
     job: Job | None = None
     reached_at: float | None = None
     waited_seconds: float = 0.0
@@ -86,7 +174,7 @@ class WaitResult(JsonValue):
     deadline_argument: str = "timeout"
     awaits_run: bool = False
     is_unchanged: bool = False
-    stats: WaitStats = field(default_factory=WaitStats)
+    stats: WaitStats = WaitStats()
 
     @property
     def wanted(self) -> str:

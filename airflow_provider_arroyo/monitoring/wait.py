@@ -1,43 +1,32 @@
 """The one class that decides whether a wait is over.
 
 ``PipelineWait`` is given observations with their times, and returns the status of the wait. The worker's loop, the
-shared poller and the sensor only bring it observations, so they always agree.
-
-What it knows about Arroyo beyond the names of the states (all seen on real servers):
-
-- Arroyo responds to a change before it applies it; for half a second, the old state still shows. A wait with a
-  baseline accepts a state that is not terminal only from a higher ``run_id`` or another job, and the baseline's own
-  terminal state only after it lasted for a grace time or another state was seen.
-- After an outage, the server may have been restarted, and may first show the state before that. The grace time counts
-  from its first response.
-- A lower ``run_id`` of the same job is a stale response, for example from a replica that lags behind. If nothing
-  newer comes for a minute, it counts, since a restored backup also has lower numbers.
-- ``Running`` may be the 260 ms before a failure (``stable_for``), a pipeline that is about to stop
-  (``running_desired: false``), or the 30 s in which a source tries in vain (``until_checkpoint``).
-- ``Finishing`` is ``Running`` towards an end: one source has ended, others still run, and no checkpoints are taken.
-- ``Failing`` already is the failure; ``Finished`` is final; ``Stopped`` can be resumed.
-- Unknown states are progress.
+shared poller and the sensor only bring it observations, so they always agree. What it remembers is in ``progress``,
+what that means in ``rules``, what it says in ``messages`` and ``explain``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail, Reading
-from airflow_provider_arroyo.monitoring.memory import WaitMemory
-from airflow_provider_arroyo.monitoring.messages import unreadable
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.rules import OLD_SECONDS
+from airflow_provider_arroyo.monitoring.messages import Message, Messages, unreadable
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.progress import Progress
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.rules import OLD_SECONDS, WaitRules
 
 _LAST_MOMENT_SECONDS = 0.1
 """How many seconds before the deadline a request may fail because too little time is left."""
 
-STEADY_SECONDS = 60.0
-"""Failures that begin less than this many seconds after others belong to the same fault, which was already logged."""
 
-
-class PipelineWait(WaitMemory):
+class PipelineWait(WaitRules):
     """Decides, from observations and their times, whether a wait is over.
 
     Times are seconds since the epoch. If the clock steps back, even between processes, later observations count as
@@ -52,10 +41,51 @@ class PipelineWait(WaitMemory):
         one sees is logged at DEBUG.
     """
 
-    _over: WaitResult | None = None
-    """The result, once the wait has ended."""
+    __slots__ = ("_earlier", "_messages", "_over")
+
+    def __init__(
+        self,
+        plan: WaitPlan,
+        *,
+        now: float,
+        progress: Mapping[str, Any] | None = None,
+        has_responded: bool = False,
+        earlier: Progress | None = None,
+    ) -> None:
+        super().__init__(plan, Progress.restore(progress, plan, now))
+        self._messages = Messages(plan, is_repeated=earlier is not None)
+        self._earlier = earlier
+        self._over: WaitResult | None = None
+        """The result, once the wait has ended."""
+        if has_responded and self._p.responded_at is None:
+            self._p.responded_at = now
+        if earlier is not None:
+            self._p.recall(earlier, plan)
+
+    def messages(self) -> list[Message]:
+        """Return the log messages since the last call: each change once, rare heartbeats, outages."""
+        return self._messages.take()
+
+    def progress(self) -> dict[str, Any]:
+        """Return the memory as JSON values, for the process that continues the wait."""
+        return self._p.to_dict()
 
     # -- observations ------------------------------------------------------------------------------------------
+
+    def polled(self, times: int = 1) -> None:
+        """Count the polls of this wait, including those that were not passed on because nothing had changed."""
+        self._p.stats = self._p.stats.plus(polls=times)
+
+    def found(self, pipeline: PipelineRef) -> None:
+        """Record which pipeline was found for the name."""
+        self.plan = replace(self.plan, pipeline=pipeline)
+        self._messages.found(self.plan)
+        self._p.missing_since = None
+
+    def find_again(self) -> None:
+        """Record that the name may mean another pipeline, which must be looked up."""
+        self._p.forget_job()
+        self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Process a successful poll.
@@ -78,17 +108,22 @@ class PipelineWait(WaitMemory):
                 self._messages.no_job(p.job)
                 p.jobless_since = p.logged_at = now
             return self._pending(now)
-        if self._rules.is_old(job):
+        if self._is_old(job):
             if p.old_since is None:
                 p.old_since = now
             if now < p.old_since + OLD_SECONDS:
                 return self._pending(now)
-        p.old_since = None
-        self._remember(job, now)
-        p.unseen_since = None
-        if outcome := self._rules.evaluate(job, now):
-            return self._result(outcome, now)
-        return self._pending(now)
+        before, lasted = p.job if p.jobless_since is None else None, now - p.state_since
+        is_changed = p.see(job, self.plan, now)
+        if not self._may_count(job, now):
+            p.held_since = None
+        elif p.held_since is None:
+            p.held_since = now
+        if is_changed:
+            self._messages.changed(before, job, lasted)
+            if not self._is_stale(job, now):
+                p.stats = p.stats.with_state(self.plan, job, now)
+        return self._result(self._evaluate(job, now), now)
 
     def observe_missing(self, now: float, elsewhere: str = "") -> WaitResult:
         """Process a successful look-up that found no such pipeline.
@@ -122,37 +157,32 @@ class PipelineWait(WaitMemory):
         """
         if self._over is not None:
             return self._over
-        p = self._p
+        p, plan = self._p, self.plan
         p.follow(now)
         if p.job is None or (p.job.id, p.job.run_id) != (job.id, job.run_id):
             return self._pending(now)
-        ends_at = self._rules.ends_at()
+        ends_at = self.ends_at()
         p.details_at = min(sent_at, now)
         p.details_seconds = now - p.details_at
         if isinstance(read, ArroyoError):
             return self._unreadable(read, now, ends_at)
         p.details_error = p.unreadable_since = None
-        if (condition := self.plan.condition) is not None:
-            before = p.finding
+        if plan.detail is Detail.CHECKPOINTS:
+            is_final = p.job.state == JobState.FINISHING and p.details_at >= p.settled_at
+            p.proof = p.proof.after(read.value, is_final=is_final)
+        if plan.condition is not None:
             try:
-                p.finding = condition.check(before, job, read, now)
+                before, p.finding = p.finding, plan.condition.check(p.finding, job, read, now)
             except ArroyoError as err:
                 p.last_error = err
                 return self._result(Outcome.ERROR, now)
-            if before.seen is None and p.finding.seen is not None:
-                self._messages.seen(p.job, p.finding)
-            elif p.finding.news is not None:
-                self._messages.news(p.job, p.finding)
-        if self.plan.detail is Detail.CHECKPOINTS:
-            is_final = p.job.state == JobState.FINISHING and p.details_at >= self._rules.settled_at()
-            if p.proof.take(read.value, is_final=is_final) and condition is None:
-                self._messages.proven(p.job, p.proof.epoch)
-                p.stats = p.stats.with_checkpoint(self.plan, now)
-        # As of the last poll: unchanged polls were not passed on.
-        can_tell = p.responded_at is not None and p.failing_since is None
-        can_tell = can_tell and p.jobless_since is None and p.old_since is None
-        if can_tell and (outcome := self._rules.evaluate(p.job, p.responded_at or now)):
-            return self._result(outcome, now)
+            self._messages.found_out(p.job, before, p.finding)
+        elif p.proof.epoch is not None:
+            self._messages.proven(p.job, p.proof.epoch)
+            p.stats = p.stats.with_checkpoint(plan, now)
+        if p.failing_since is None and p.jobless_since is None and p.old_since is None:
+            # As of the last poll: unchanged polls were not passed on.
+            return self._result(self._evaluate(p.job, p.responded_at or now), now)
         return self._pending(now)
 
     def observe_error(
@@ -188,29 +218,18 @@ class PipelineWait(WaitMemory):
                 p.stats = p.stats.plus(retries=1)
                 self._messages.poll_failed(error, p.failures, retry_in, is_known=False)
                 return self._pending(now)
-            if self._was_seen:
-                return self._result(Outcome.DELETED, now)
-            return self.observe_missing(now)
+            return self._result(Outcome.DELETED, now) if self._was_seen else self.observe_missing(now)
         if error.disposition is Disposition.PERMANENT:
             return self._result(Outcome.ERROR, now)
         if p.failing_since is None:
-            p.failing_since = now if sent_at is None else min(sent_at, now)
-            if p.unseen_since is None:
-                p.unseen_since = p.responded_at
-            p.outage_since = p.responded_at if p.responded_at is not None else p.started_at
-            if p.responded_at is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
-                # Polls are rarer than the tolerance: nobody asked in between, so the outage counts from this poll.
-                p.outage_since = p.failing_since
-            p.is_unsteady = p.failed_at is not None and now < p.failed_at + STEADY_SECONDS
-        was_announced = self._is_announced
-        p.failures, p.failed_at = p.failures + 1, now
+            p.begin_outage(now, now if sent_at is None else min(sent_at, now), self._outage_limit_seconds())
+        was_announced, p.failures, p.failed_at = p.is_announced, p.failures + 1, now
         if self._limit_reached(now) is not None:
             return self._pending(now)  # the wait's own error names this failure; no retry follows
         p.stats = p.stats.plus(retries=1)
-        if self._is_announced and not was_announced:
-            self._messages.unreachable(
-                error, now - (p.outage_since or now), self._rules.outage_limit_seconds()
-            )
+        if p.is_announced and not was_announced:
+            lasted = now - (p.outage_since or now)
+            self._messages.unreachable(error, lasted, self._outage_limit_seconds())
             p.logged_at = now
             p.stats = p.stats.plus(outages=1)
         elif retry := p.failures % (POLL_RETRIES + 1):
@@ -235,21 +254,28 @@ class PipelineWait(WaitMemory):
         self._p.follow(now)
         return self._result(self._timed_out(argument), now, argument)
 
-    # -- what is due -------------------------------------------------------------------------------------------
-
-    def next_due(self) -> float:
-        """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
-        return self._rules.next_due()
-
-    def ends_at(self) -> float:
-        """Return when the wait times out: at its deadline, or once the first readings have been made."""
-        return self._rules.ends_at()
-
     def details_due(self) -> float | None:
         """Return when :attr:`.WaitPlan.detail` of the job must be read; None if it is not needed."""
-        return None if self._over is not None else self._rules.details_due()
+        return None if self._over is not None else super().details_due()
 
     # -- internals ---------------------------------------------------------------------------------------------
+
+    @property
+    def _was_seen(self) -> bool:
+        """Whether the pipeline exists or existed, even before this wait: if it may not be missing, it was looked
+        up.
+        """
+        if self._p.job is not None or self.plan.baseline is not None or self.plan.created_at is not None:
+            return True
+        return self._earlier is not None and not self.plan.may_be_missing
+
+    def _responded(self, now: float) -> None:
+        """Record that Arroyo has responded."""
+        p = self._p
+        if p.is_announced and p.failing_since is not None:
+            self._messages.reachable_again(now - (p.outage_since or now), p.last_error)
+            p.logged_at = now
+        p.responded(now)
 
     def _unreadable(self, error: ArroyoError, now: float, ends_at: float) -> WaitResult:
         """Process that the details of the job could not be read, although its state could."""
@@ -271,26 +297,14 @@ class PipelineWait(WaitMemory):
             return self._result(Outcome.ERROR, now)
         return self._pending(now)
 
-    def _limit_reached(self, now: float) -> Outcome | None:
-        p = self._p
-        if now >= self._rules.ends_at():
-            return self._timed_out(self.plan.deadline_argument)
-        if p.outage_since is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
-            return Outcome.UNREACHABLE
-        return None
-
-    def _timed_out(self, argument: str) -> Outcome:
-        """Return the outcome of a wait that timed out."""
-        is_success = self.plan.timeout_is_success and argument == "timeout" and self._rules.is_running()
-        return Outcome.REACHED if is_success else Outcome.TIMED_OUT
-
     def _pending(self, now: float) -> WaitResult:
-        p, plan = self._p, self.plan
+        """Return the status of a wait that continues, unless a limit has been reached."""
+        p = self._p
         if outcome := self._limit_reached(now):
             return self._result(outcome, now)
-        if now >= p.logged_at + plan.heartbeat.total_seconds():
+        if now >= p.logged_at + self.plan.heartbeat.total_seconds():
             # A few failures that were not logged as an outage may still pass.
-            is_outage = self._is_announced and p.outage_since is not None
+            is_outage = p.is_announced and p.outage_since is not None
             if p.missing_since is not None and not is_outage:
                 self._messages.missing(now, now - p.missing_since)
             else:
@@ -298,15 +312,17 @@ class PipelineWait(WaitMemory):
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
 
-    def _result(self, outcome: Outcome, now: float, argument: str | None = None) -> WaitResult:
+    def _result(self, outcome: Outcome | None, now: float, argument: str | None = None) -> WaitResult:
         """Return the status of the wait.
 
-        :param outcome: its status or outcome.
+        :param outcome: its status or outcome; None if it continues, unless a limit has been reached.
         :param now: seconds since the epoch.
         :param argument: name of the argument that ended it; default that of the plan.
         """
-        p, plan, rules, job = self._p, self.plan, self._rules, self._p.job
-        is_unchanged = job is not None and p.jobless_since is None and rules.is_as_before(job)
+        if outcome is None:
+            return self._pending(now)
+        p, plan, job = self._p, self.plan, self._p.job
+        is_unchanged = job is not None and p.jobless_since is None and self._is_as_before(job)
         if outcome is Outcome.DELETED and job is None and self._earlier is not None:
             job = self._earlier.job
         result = WaitResult(
@@ -316,18 +332,17 @@ class PipelineWait(WaitMemory):
             facts=p.finding.facts or {},
             seen=p.finding.seen,
             advice="" if plan.condition is None else plan.condition.advice,
-            is_unsettled=rules.is_unsettled(),
             job=job,
             reached_at=now if outcome is Outcome.REACHED else None,
             waited_seconds=now - p.started_at,
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,
             restart_window=plan.restart_window,
-            restarts_in_window=rules.restarts_that_count(now),
+            restarts_in_window=self._restarts_that_count(now),
             is_missing=p.missing_since is not None,
             elsewhere=p.elsewhere,
             jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
-            lacks_checkpoint=rules.lacks_checkpoint,
+            lacks_checkpoint=self._lacks_checkpoint,
             open_epoch=p.proof.open_epoch,
             detail=plan.detail,
             details_error=p.details_error,
@@ -338,7 +353,7 @@ class PipelineWait(WaitMemory):
             transitions=p.transitions,
             stats=p.stats,
             deadline_argument=argument or plan.deadline_argument,
-            awaits_run=rules.awaits_run,
+            awaits_run=self.awaits_run,
             is_unchanged=is_unchanged,
         )
         if result.is_over:

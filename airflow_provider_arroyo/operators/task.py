@@ -203,7 +203,8 @@ class ArroyoTask(ConnectedTask):
 
     def _push_transitions(self, result: WaitResult) -> None:
         """Push the transitions that the task has seen so far, in all its waits."""
-        from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
+        from airflow_provider_arroyo.links import TRANSITIONS_XCOM_KEY
+        from airflow_provider_arroyo.monitoring.result import MAX_TRANSITIONS
 
         seen = [*self._seen_earlier, *(one.to_dict() for one in result.transitions)]
         self._seen = seen[-MAX_TRANSITIONS:]
@@ -230,7 +231,7 @@ class ArroyoTask(ConnectedTask):
         **more: Any,
     ) -> NoReturn:
         """Move the wait to the triggerer, with everything seen so far."""
-        from airflow_provider_arroyo.monitoring.hold import Hold
+        from airflow_provider_arroyo.monitoring.event import Hold
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
         from airflow_provider_arroyo.triggers.progress import PROGRESS_XCOM_KEY, progress_note
 

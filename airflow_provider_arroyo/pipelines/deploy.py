@@ -20,8 +20,10 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnsupportedError,
 )
 from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.change import ChangeNote
 from airflow_provider_arroyo.pipelines.compare import shown
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy

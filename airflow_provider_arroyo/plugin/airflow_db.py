@@ -19,8 +19,8 @@ from airflow.utils.session import create_session
 from sqlalchemy import Text, and_, cast, false, func, or_, select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
-from airflow_provider_arroyo.links import RESULT_XCOM_KEY
-from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
+from airflow_provider_arroyo.links import RESULT_XCOM_KEY, TRANSITIONS_XCOM_KEY
+from airflow_provider_arroyo.monitoring.result import MAX_TRANSITIONS
 from airflow_provider_arroyo.plugin.facts import is_storable
 from airflow_provider_arroyo.text import visible
 

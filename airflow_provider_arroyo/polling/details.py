@@ -13,10 +13,10 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.reading import Listed, iter_items, read_items
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.checkpoints import WRITTEN
 from airflow_provider_arroyo.monitoring.condition import Finding, Reading
 from airflow_provider_arroyo.monitoring.metrics import UnknownNameError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.proof import WRITTEN
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock

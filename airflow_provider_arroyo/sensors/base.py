@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import (
@@ -213,7 +214,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         :returns: the task's result once the wait is over, else False.
         """
         wait = self._begin()
-        result = self._poll(wait, stop_when=may_reschedule)
+        result = self._poll(wait, stop_when=partial(may_reschedule, wait))
         PokeMemory(context).keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:

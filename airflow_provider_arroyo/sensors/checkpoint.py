@@ -139,7 +139,7 @@ class ArroyoCheckpointSensor(ArroyoSensor):
         )
 
     def _goal(self, limits: Mapping[str, Any], began: float | None) -> dict[str, Any]:
-        from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
+        from airflow_provider_arroyo.monitoring.condition import CheckpointCondition
 
         rendered = {name: _TEMPLATED[name](getattr(self, name), name) for name in self._templated}
         moment = rendered.get("began_after")

@@ -85,12 +85,15 @@ class PokeMemory:
         return PipelineRef(pipeline_id=""), None
 
 
-def may_reschedule(result: WaitResult) -> bool:
-    """Return whether a rescheduled task, which remembers nothing, may leave a wait in its current state."""
+def may_reschedule(wait: PipelineWait, result: WaitResult) -> bool:
+    """Return whether a rescheduled task, which remembers nothing, may leave a wait in its current state.
+
+    :param wait, result: the wait and its status.
+    """
     from airflow_provider_arroyo.monitoring.plan import is_wanted
 
     job = result.job
     is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
     if job is not None and job.state == JobState.STOPPED:
         is_holding = False  # a resume was requested, so it is about to leave that state
-    return result.unreachable_seconds is None and not result.is_unsettled and not is_holding
+    return result.unreachable_seconds is None and not wait.is_unsettled() and not is_holding

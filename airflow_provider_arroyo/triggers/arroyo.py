@@ -126,8 +126,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
         # Importing here would block all other triggers of the triggerer, longest for an HTTP library.
         await asyncio.to_thread(_import_polling)
         from airflow_provider_arroyo.monitoring.event import WaitEvent
+        from airflow_provider_arroyo.monitoring.outcome import Outcome
         from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError
-        from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+        from airflow_provider_arroyo.monitoring.result import WaitResult
 
         try:
             plan = self._read_plan()
@@ -153,10 +154,10 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _ends_task(self, event: WaitEvent) -> bool:
         """Return whether the task ends here; if so, store its XComs."""
-        from airflow_provider_arroyo.links import RESULT_XCOM_KEY
+        from airflow_provider_arroyo.links import RESULT_XCOM_KEY, TRANSITIONS_XCOM_KEY
         from airflow_provider_arroyo.monitoring.messages import done
-        from airflow_provider_arroyo.monitoring.result import Outcome, result_values
-        from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
+        from airflow_provider_arroyo.monitoring.outcome import Outcome
+        from airflow_provider_arroyo.monitoring.result import result_values
 
         result, pipeline, ti = event.result, event.pipeline, self.task_instance
         # In `airflow dags test`, a trigger has no task instance.
@@ -177,7 +178,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _hold_event(self, started_at: float, clock: SteadyClock) -> None:
         """Sleep until the task may resume."""
-        from airflow_provider_arroyo.monitoring.hold import Hold
+        from airflow_provider_arroyo.monitoring.event import Hold
 
         try:
             hold = Hold.from_dict(self.hold)
@@ -189,7 +190,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
             await asyncio.sleep(left)
 
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
-        from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+        from airflow_provider_arroyo.monitoring.outcome import Outcome
+        from airflow_provider_arroyo.monitoring.result import WaitResult
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
         from airflow_provider_arroyo.polling.poll import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
@@ -265,6 +267,5 @@ def _import_polling() -> None:
     import airflow_provider_arroyo.hooks.arroyo
     import airflow_provider_arroyo.links
     import airflow_provider_arroyo.monitoring.event
-    import airflow_provider_arroyo.monitoring.hold
     import airflow_provider_arroyo.polling.shared
     import airflow_provider_arroyo.triggers.on_kill  # noqa: F401  # imported for its effect

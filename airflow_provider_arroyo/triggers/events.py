@@ -29,9 +29,8 @@ from airflow_provider_arroyo.text import duration
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.exceptions import ArroyoError
-    from airflow_provider_arroyo.monitoring.event_watch import EventWatch
-    from airflow_provider_arroyo.monitoring.events import EventMemory
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
+    from airflow_provider_arroyo.monitoring.watch import EventMemory, EventWatch
 
 EVENT_TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
 
@@ -154,8 +153,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         """Watch, and yield the events. Never returns by itself, because Airflow would restart it at once, forever."""
         # Importing here would block all other triggers of the triggerer, longest for an HTTP library.
         await asyncio.to_thread(_import_polling)
-        from airflow_provider_arroyo.monitoring.event_watch import EventWatch
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
+        from airflow_provider_arroyo.monitoring.watch import EventWatch
 
         clock, store = SteadyClock(), getattr(self, "asset_state_store", None)  # Airflow 3.3 and later
         pipeline = PipelineRef(pipeline_id=self.pipeline_id or "", name=self.pipeline_name)
@@ -223,7 +222,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         return f"arroyo_events_{hashlib.sha256(watched.encode()).hexdigest()[:16]}"
 
     async def _load(self, store: Any) -> EventMemory:
-        from airflow_provider_arroyo.monitoring.events import EventMemory
+        from airflow_provider_arroyo.monitoring.watch import EventMemory
 
         if store is None:
             return EventMemory()
@@ -271,5 +270,5 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
 def _import_polling() -> None:
     """Import the modules for a watch now, so that the event loop need not."""
     import airflow_provider_arroyo.hooks.arroyo
-    import airflow_provider_arroyo.monitoring.event_watch
+    import airflow_provider_arroyo.monitoring.watch
     import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect

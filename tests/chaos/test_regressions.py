@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
 from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome
 from tests.monitoring.support import ORDERS
 from tests.monitoring.timelines import VERSIONS, Timeline, moment
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from tests.monitoring.replay_cases import (
     ENV_VARS,
     FAILED,

@@ -18,11 +18,11 @@ from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.enums import CheckpointType
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoNotFoundError, ArroyoUnsupportedError
-from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
-from airflow_provider_arroyo.monitoring.condition import Finding, Reading
+from airflow_provider_arroyo.monitoring.checkpoints import SETTLES_SECONDS
+from airflow_provider_arroyo.monitoring.condition import CheckpointCondition, Finding, Reading
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, api_error, job, logged, move
 from tests.monitoring.wait_histories import Event, histories, show
@@ -409,7 +409,7 @@ def test_no_state_ends_the_wait_while_checkpoints_cannot_be_read() -> None:
     wait.observe(job("Stopped", desired=False), T0)
     for second in (0, 1, 30):
         result = fail(wait, T0 + second, REFUSED)
-        assert (result.outcome, result.is_unsettled) == (Outcome.WAITING, True)
+        assert (result.outcome, wait.is_unsettled()) == (Outcome.WAITING, True)
     assert read(wait, T0 + 31).outcome is Outcome.STOPPED
 
 

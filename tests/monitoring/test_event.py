@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.monitoring.event import EVENT_VERSION, UnreadableEventError, WaitEvent
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from tests.monitoring.support import ORDERS, job
 from tests.monitoring.test_result import results
 from tests.monitoring.wait_histories import json_values

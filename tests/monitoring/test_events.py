@@ -12,10 +12,9 @@ import pytest
 from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.exceptions import ArroyoAuthError
 from airflow_provider_arroyo.monitoring.event_rule import EventRule
-from airflow_provider_arroyo.monitoring.event_watch import EventWatch
-from airflow_provider_arroyo.monitoring.events import Event, EventMemory, event_payload
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.watch import Event, EventMemory, EventWatch, event_payload
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, api_error, job, logged
 
 FAILED = EventRule(states=frozenset({"Failed"}))

@@ -12,8 +12,9 @@ from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoPipelineError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
 from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.text import run_number
 from tests.monitoring.support import FOREIGN, ORDERS, REFUSED, T0, UNNAMED, api_error, job
 

@@ -13,7 +13,8 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoTlsError,
     Disposition,
 )
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import FOREIGN, GONE, REFUSED, T0, api_error, job, logged, move, wait
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from airflow_provider_arroyo.monitoring.hold import Hold
+from airflow_provider_arroyo.monitoring.event import Hold
 
 
 @pytest.mark.parametrize(

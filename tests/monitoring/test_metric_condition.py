@@ -328,7 +328,7 @@ def test_metrics_are_read_only_while_running_and_the_wait_ends_if_none_can_follo
     result = wait.observe(Job(id="job_1", state=state, run_id=1, running_desired=desired), NOW)
     assert (result.outcome if result.is_over else None) is outcome
     assert (wait.details_due() is not None) == is_read
-    assert not result.is_unsettled or is_read
+    assert not wait.is_unsettled() or is_read
     timed_out = wait.tick(NOW + 60)
     text = str(explain(timed_out, plan.pipeline))
     assert "messages_sent above 100/s at its sources" in text

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_arroyo.client.models import FailureReason, Job, JobState
 from airflow_provider_arroyo.client.wire import from_json, to_json
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from tests.monitoring.support import FOREIGN, REFUSED, T0, api_error, job
 
 JOB = to_json(job())

@@ -14,8 +14,7 @@ from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.event_rule import EventRule
-from airflow_provider_arroyo.monitoring.event_watch import EventWatch
-from airflow_provider_arroyo.monitoring.events import EventMemory
+from airflow_provider_arroyo.monitoring.watch import EventMemory, EventWatch
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, job, logged
 
 RULE = EventRule(states=frozenset(), max_checkpoint_age=timedelta(seconds=100))

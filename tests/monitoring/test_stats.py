@@ -11,8 +11,8 @@ from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.monitoring.condition import Reading
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.stats import WaitStats
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult, WaitStats
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 from .support import GONE, REFUSED, T0, job, move, wait

@@ -8,8 +8,7 @@ import pytest
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import to_json
-from airflow_provider_arroyo.monitoring.result import WaitResult
-from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS
+from airflow_provider_arroyo.monitoring.result import MAX_TRANSITIONS, WaitResult
 from tests.monitoring.support import REFUSED, T0, job, move, wait
 
 SEEN: list[tuple[Job, tuple[str, int, bool] | None]] = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import T0, job, logged, move, plan, wait
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.details import Checkpoint, Span
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.monitoring.checkpoints import SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.condition import Reading
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seconds
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, REFUSED, T0, job, logged, move, plan, wait
 from tests.monitoring.wait_histories import Event, histories, plans, show, without_old

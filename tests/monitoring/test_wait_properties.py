@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.explain import explain
-from airflow_provider_arroyo.monitoring.memory import RESTARTED_SECONDS
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.progress import RESTARTED_SECONDS
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import T0, UNNAMED, no_messages
 from tests.monitoring.wait_histories import (

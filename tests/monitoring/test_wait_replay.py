@@ -10,7 +10,9 @@ import pytest
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.rules import WaitRules
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.replay_cases import CASES, Case, begin, call_of, sensor, submit
 from tests.monitoring.replay_cases_of_changes import CASES_OF_CHANGES
@@ -56,7 +58,9 @@ class MovingWait(PipelineWait):
     """A wait that another process continues, from JSON, before each poll."""
 
     def _move(self) -> None:
-        self.__dict__.update(moved(self).__dict__)
+        other = moved(self)
+        for name in (*WaitRules.__slots__, *PipelineWait.__slots__):
+            setattr(self, name, getattr(other, name))
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         self._move()

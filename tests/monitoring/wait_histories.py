@@ -22,9 +22,9 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoTlsError,
 )
-from airflow_provider_arroyo.monitoring.memory import RESTARTED_SECONDS
 from airflow_provider_arroyo.monitoring.messages import Message
 from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
+from airflow_provider_arroyo.monitoring.progress import RESTARTED_SECONDS
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import FOREIGN, GONE, ORDERS, REFUSED, T0, api_error

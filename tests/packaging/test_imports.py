@@ -22,7 +22,7 @@ HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpx")
 NOT_WITH_A_DAG = {
     "client": "client connection_errors details endpoints models request responses retry tls transport",
     "pipelines": "existing ownership spec sql_errors submit",
-    "monitoring": "checkpoint_condition event events messages metric_condition plan progress result wait",
+    "monitoring": "condition event messages metric_condition plan progress result rules wait watch",
     "polling": "poll shared",
 }
 

@@ -19,8 +19,9 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoQueryError,
     ArroyoUnsupportedError,
 )
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from tests.pipelines.deploy_bench import (

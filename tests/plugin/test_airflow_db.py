@@ -21,7 +21,8 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import create_engine, event, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
+from airflow_provider_arroyo.links import TRANSITIONS_XCOM_KEY
+from airflow_provider_arroyo.monitoring.result import MAX_TRANSITIONS
 from airflow_provider_arroyo.plugin import airflow_db
 from airflow_provider_arroyo.plugin.airflow_db import MAX_TASKS, TaskInstanceKey
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared_details import MAX_READS, MAX_READS_PER_SECOND

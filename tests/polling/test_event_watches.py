@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from airflow_provider_arroyo.monitoring.event_rule import EventRule
-from airflow_provider_arroyo.monitoring.event_watch import EventWatch
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.watch import EventWatch
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger
 from tests.polling.virtual_time import VirtualClock, pass_time, virtual

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, prefers_list
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo

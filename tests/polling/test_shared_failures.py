@@ -18,7 +18,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNoConnectionError,
     ArroyoSettingsError,
 )
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, waiting

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from airflow_provider_arroyo.polling.shared_polls import LIST_PAUSE_SECONDS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo

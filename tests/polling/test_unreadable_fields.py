@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.poll import poll_until
 from tests.polling.fake_arroyo import CHECKPOINTS, FakeArroyo

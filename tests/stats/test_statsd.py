@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.link import Counts
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.stats import WaitStats
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult, WaitStats
 from airflow_provider_arroyo.operators import stats
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.tasks.conftest import Arrange

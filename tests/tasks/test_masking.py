@@ -11,11 +11,12 @@ import pytest
 
 from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.monitoring.event import WaitEvent
-from airflow_provider_arroyo.monitoring.events import Event, event_payload
 from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
+from airflow_provider_arroyo.monitoring.result import WaitResult, result_values
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.monitoring.watch import Event, event_payload
 from airflow_provider_arroyo.on_kill import WatchedRun
 from airflow_provider_arroyo.sensors.pokes import PokeMemory
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger

@@ -92,7 +92,7 @@ def test_a_wait_announces_an_outage_and_its_end(
     for module in (
         "client.retry",
         "monitoring.wait",
-        "monitoring.memory",
+        "monitoring.progress",
         "monitoring.messages",
         "polling.poll",
     ):
