@@ -22,7 +22,6 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline
-from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.change import ChangeNote
 from airflow_provider_arroyo.pipelines.compare import shown

@@ -22,7 +22,6 @@ from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes
 from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
