@@ -136,16 +136,20 @@ class ArroyoWaitingOperator(OpenLineageMixin, ArroyoOperator):
 
     def on_kill(self) -> None:
         """Apply ``stop_on_kill`` when Airflow kills the task; without it, the pipeline keeps running."""
-        from airflow_provider_arroyo.on_kill import WatchedRun
-
         if self._has_failed:
             # Also called by Airflow's own timeout alarm, after the error was handled, and by a second signal.
             return
-        if self._waiting is None:
+        if (watched := self._watched()) is None:
             self.log.info("This task was killed while it was not waiting for a pipeline; nothing was stopped")
             return
-        wait, self._waiting, self._has_failed = self._waiting, None, True
-        self._stop_on_kill(WatchedRun.of(wait), is_timeout=self._is_timed_out)
+        self._waiting, self._has_failed = None, True
+        self._stop_on_kill(watched, is_timeout=self._is_timed_out)
+
+    def _watched(self) -> WatchedRun | None:
+        """Return the run that the task watches now; None if it waits for none."""
+        from airflow_provider_arroyo.on_kill import WatchedRun
+
+        return None if self._waiting is None else WatchedRun.of(self._waiting)
 
     @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

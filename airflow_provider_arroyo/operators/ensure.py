@@ -22,19 +22,25 @@ LANGUAGES = ("rust", "python")
 
 
 class ArroyoEnsureOperator(ArroyoOperator):
-    """The base class of the three operators, with the comparison of what exists and what is wanted."""
+    """The base class of the three operators."""
+
+    _kind: ClassVar[str]
 
     def __init__(self, *, if_different: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.if_different = check_choice(if_different, "if_different", IF_DIFFERENT)
 
-    def _ensured(self, kind: str, ensured: Ensured) -> dict[str, Any]:
-        """Log and return the task's result; fail if the existing one differs, unless ``if_different`` allows it."""
-        what = f"{kind} {ensured.name!r} ({ensured.id})"
+    def _ensure(self) -> Ensured:
+        """Create it, or compare the existing one, by the rendered arguments."""
+        raise NotImplementedError
+
+    @entry_point
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create it, or compare the existing one with what is wanted; return the task's result."""
+        ensured = self._ensure()
+        what = f"{self._kind} {ensured.name!r} ({ensured.id})"
         if ensured.differences:
-            lines = "".join(f"\n  {line}" for line in ensured.differences)
-            used_by = f"\nIt is used by {ensured.used_by}." if ensured.used_by else ""
-            text = f"{what} exists and differs from what is wanted:{lines}{used_by}"
+            text = f"{what} exists and differs from what is wanted:{ensured.report}"
             if self.if_different == "fail":
                 raise ArroyoError(
                     f"{text}\nNothing was changed: Arroyo can only delete it and create it again, even while "
@@ -72,6 +78,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
 
     template_fields: Sequence[str] = ("name", "connector", "config", "arroyo_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json"}
+    _kind = "Connection profile"
 
     def __init__(
         self,
@@ -94,9 +101,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
         self.connector = check_early(check_text, connector, "connector")
         self.config = check_early(check_json_object, config, "config")
 
-    @entry_point
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Create the profile, or compare it with the existing one; return the task's result."""
+    def _ensure(self) -> Ensured:
         from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile
 
         with self._rendered_arguments():
@@ -104,8 +109,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
             connector = check_text(self.connector, "connector")
             config = check_json_object(self.config, "config")
         self._step = f"Ensuring connection profile {name!r}"
-        ensured = ensure_connection_profile(self._client(), name=name, connector=connector, config=config)
-        return self._ensured("Connection profile", ensured)
+        return ensure_connection_profile(self._client(), name=name, connector=connector, config=config)
 
 
 class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
@@ -136,6 +140,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
         "arroyo_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json", "schema": "json"}
+    _kind = "Connection table"
 
     def __init__(
         self,
@@ -163,9 +168,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
         self.connection_profile = check_early(optional(check_text), connection_profile, "connection_profile")
         self.schema = schema
 
-    @entry_point
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Create the table, or compare it with the existing one; return the task's result."""
+    def _ensure(self) -> Ensured:
         from airflow_provider_arroyo.pipelines.ensure import ensure_connection_table
 
         with self._rendered_arguments():
@@ -176,10 +179,9 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
             profile = optional(as_string)(self.connection_profile, "connection_profile")
             profile = optional(check_text)(profile, "connection_profile")
         self._step = f"Ensuring connection table {name!r}"
-        ensured = ensure_connection_table(
+        return ensure_connection_table(
             self._client(), name=name, connector=connector, config=config, profile_name=profile, schema=schema
         )
-        return self._ensured("Connection table", ensured)
 
 
 class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
@@ -202,6 +204,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
 
     template_fields: Sequence[str] = ("arroyo_conn_id",)
     _step = "Ensuring a UDF"
+    _kind = "UDF"
 
     def __init__(
         self,
@@ -224,12 +227,9 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
         self.language = check_choice(language, "language", LANGUAGES)
         self.prefix = check_text(prefix, "prefix")
 
-    @entry_point
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Create the UDF, or compare it with the existing one; return the task's result."""
+    def _ensure(self) -> Ensured:
         from airflow_provider_arroyo.pipelines.ensure import ensure_udf
 
-        ensured = ensure_udf(
+        return ensure_udf(
             self._client(), definition=self.definition, language=self.language, prefix=self.prefix
         )
-        return self._ensured("UDF", ensured)

@@ -12,6 +12,7 @@ from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.deploy import DEFAULT_GROUP
 from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
+from airflow_provider_arroyo.pipelines.kept import names_to_keep, queries_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -107,45 +108,6 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
             "kept": list(pruned.kept),
             "dry_run": self.is_dry_run,
         }
-
-
-def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
-    """Return the names of the pipelines to keep.
-
-    :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
-    :param group: the group to prune; None if it is not known yet.
-    :raises ValueError: if ``keep`` is empty or has another type, or if its pipelines belong to another group.
-    """
-    what = "keep must be a list of names, or of pipelines of a folder, got"
-    if isinstance(keep, str | bytes | Mapping) or not isinstance(keep, Sequence | set | frozenset):
-        raise ValueError(f"{what} {type(keep).__name__}")
-    given = [one if isinstance(one, Mapping) else {"pipeline_name": one} for one in keep]
-    names: list[Any] = [one.get("pipeline_name") for one in given]
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"{what} {name!r} in it")
-    others = {str(one["group"]) for one in given if one.get("group") not in (None, group)}
-    if group is not None and others:
-        raise ValueError(
-            f"keep has pipelines of group {min(others)!r}, but group {group!r} is pruned, which would "
-            "delete all its pipelines; give this task and pipelines_from_folder the same group"
-        )
-    if not names:
-        raise ValueError(
-            "keep must name at least one pipeline: an empty list, as from an empty folder, would delete the whole "
-            "group"
-        )
-    return frozenset(names)
-
-
-def queries_of(keep: Any) -> dict[str, str]:
-    """Return the SQL of the pipelines to keep, by name, as far as it is given.
-
-    :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
-    """
-    given = [one for one in keep if isinstance(one, Mapping)] if isinstance(keep, Sequence) else []
-    found = ((one.get("pipeline_name"), one.get("query")) for one in given)
-    return {name: query for name, query in found if isinstance(name, str) and isinstance(query, str)}
 
 
 def _name_of(one: Any) -> Any:

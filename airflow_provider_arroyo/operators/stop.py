@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError, Disposition
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import check_choice, check_stop_mode, is_final
 from airflow_provider_arroyo.operators.existing import NOT_THERE, ArroyoStoppingOperator
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
+    from airflow_provider_arroyo.pipelines.stopping import StopProof
 
 IF_FINISHING = ("fail", "immediate")
 
@@ -120,9 +120,6 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the stop, and wait for it; return the task's result."""
-        from airflow_provider_arroyo.pipelines.stopping import request_stop
-
-        before: tuple[Checkpoint, ...] | None = ()
         with self._rendered_arguments():
             pipeline, mode = self._wanted(), check_stop_mode(self.mode)
             if self.require_checkpoint and mode is not StopMode.CHECKPOINT:
@@ -134,13 +131,11 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
             # A failed one may be about to restart.
             is_down = job is not None and job.state == JobState.STOPPED and job.running_desired is False
             if job is not None and (is_down or job.state == JobState.FINISHED):
-                return self._found_down(pipeline, job)
+                return self._found_down(pipeline, job, mode)
             if job is not None and job.state == JobState.FINISHING:
                 mode = self._mode_in_finishing(pipeline, job, mode)
             began = self.clock()
-            if job is not None and mode is StopMode.CHECKPOINT:
-                before = self._checkpoints(pipeline, job)
-            request = request_stop(self._client(), pipeline.pipeline_id, job, mode, before)
+            request = self._proof(pipeline).request_stop(job, mode)
         except NOT_THERE as err:
             return self._missing(err, pipeline)
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
@@ -165,85 +160,24 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
         self.log.warning("%s", explain(result, pipeline))
         return mode
 
-    def _found_down(self, pipeline: PipelineRef, job: Job) -> dict[str, Any]:
-        from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stopped
+    def _proof(self, pipeline: PipelineRef) -> StopProof:
+        from airflow_provider_arroyo.pipelines.stopping import StopProof
 
+        return StopProof(self._client(), pipeline, is_required=self.require_checkpoint)
+
+    def _found_down(self, pipeline: PipelineRef, job: Job, mode: StopMode) -> dict[str, Any]:
         self.log.info("%s already: %s, id %s", job.state, pipeline.short, pipeline.pipeline_id)
-        if job.state == JobState.FINISHED:
-            return self._result(pipeline, job, checkpoint=None, missing=False)
-        checkpoints = self._checkpoints(pipeline, job)
-        return self._proven(pipeline, job, checkpoint_of_stopped(checkpoints or (), job))
-
-    def _checkpoints(self, pipeline: PipelineRef, job: Job) -> tuple[Checkpoint, ...] | None:
-        """Return the job's checkpoints, or None if they cannot be read although Arroyo responds.
-
-        :raises ArroyoError: if Arroyo is unreachable, or if ``require_checkpoint`` needs the checkpoints.
-        """
-        from airflow_provider_arroyo.pipelines.stopping import for_checkpoints
-
-        for is_last in (False, True):
-            try:
-                return tuple(for_checkpoints(self._client()).list_checkpoints(pipeline.pipeline_id, job.id))
-            except ArroyoError as err:
-                if is_last or err.disposition is Disposition.PERMANENT:
-                    error = err
-                    break
-            # Waits while Arroyo is unreachable; if Arroyo responds, only the checkpoints cannot be read.
-            self._client().get_job(pipeline.pipeline_id)
-        if error.is_fatal:
-            raise error
-        # After the deadline, the client's error reports the timeout, and its cause is the failure.
-        cause = error.__cause__ if isinstance(error.__cause__, ArroyoError) else error
-        text = f"{pipeline.label} is {job.state}, and its checkpoints cannot be read: {cause}"
-        if self.require_checkpoint:
-            raise ArroyoError(f"{text}\nSet require_checkpoint=False to stop it without this proof.")
-        end = "" if job.is_terminal else "\nIt is stopped anyway, without proof of a final checkpoint."
-        self.log.warning("%s%s", text, end)
-        return None
+        checkpoint = None if job.state == JobState.FINISHED else self._proof(pipeline).of_stopped(job, mode)
+        return self._proven(pipeline, job, checkpoint)
 
     def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
-        from airflow_provider_arroyo.monitoring.checkpoints import StopRequest, checkpoint_of_stop
-
         if job.state == JobState.FAILED:
             return self._ended_failed(result, pipeline)
-        if job.state == JobState.FINISHED or request is None:
-            return self._result(pipeline, job, checkpoint=None, missing=False)
-        stop = None
-        # A stop request that this version cannot read proves nothing.
-        with suppress(ValueError):
-            stop = StopRequest.from_dict(request)
-        checkpoints = self._checkpoints(pipeline, job) or ()
-        proof = None if stop is None else checkpoint_of_stop(checkpoints, stop, job)
-        are_gone = not checkpoints and stop is not None and stop.after_epoch > 0
-        return self._proven(pipeline, job, proof, are_gone=are_gone)
+        has_proof = request is not None and job.state != JobState.FINISHED
+        return self._proven(pipeline, job, self._proof(pipeline).of_stop(job, request) if has_proof else None)
 
-    def _proven(
-        self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None, *, are_gone: bool = False
-    ) -> dict[str, Any]:
-        """Return the result for a stopped pipeline.
-
-        :param pipeline, job: the pipeline and its job.
-        :param checkpoint: the final checkpoint; None without proof.
-        :param are_gone: whether Arroyo lists none of the checkpoints any more that it listed before the stop.
-        :raises ArroyoError: if proof is required, and there is none.
-        """
-        if checkpoint is None and self.mode == StopMode.CHECKPOINT:
-            text = (
-                f"{pipeline.label} is Stopped, but nothing proves that it took a final checkpoint: a resume may "
-                "go back to an earlier one. Check the log of Arroyo's controller."
-                if job.run_id
-                else f"{pipeline.label} was stopped before its first run, so it has no checkpoint."
-            )
-            if are_gone:
-                text = (
-                    f"{pipeline.label} is Stopped, and Arroyo no longer lists its checkpoints, so nothing can prove "
-                    "that it took a final one. With job-controller = 'worker', Arroyo lists them only while the "
-                    "pipeline runs."
-                )
-            if self.require_checkpoint:
-                raise ArroyoError(text)
-            self.log.warning("%s", text)
-        if job.running_desired:
+    def _proven(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
+        if job.state == JobState.STOPPED and job.running_desired:
             self.log.warning("Stopped, but since asked to run again: %s", pipeline.short)
         proven = None
         if checkpoint is not None:

@@ -207,7 +207,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         return str(check_rendered_id(check_text(as_string(self.pipeline_id, "pipeline_id"), "pipeline_id")))
 
     def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
-        from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
+        from airflow_provider_arroyo.on_kill import note_wait
         from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 
         namespace = self._namespace()
@@ -219,18 +219,14 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             namespace=namespace,
             on_existing=OnExisting(self.on_existing),
         )
-        if self.stop_on_kill is not None:
-            note_wait(self._ti, WatchedRun(pipeline=self._known(submission)))
+        if self.stop_on_kill is not None and (watched := self._watched()) is not None:
+            note_wait(self._ti, watched)
         try:
             return submission.run()
-        except AirflowTaskTimeout:
+        except (Exception, AirflowTaskTimeout) as err:
             self._show_failed(submission)
-            self._has_failed = True
-            self._stop_on_kill(WatchedRun(pipeline=self._known(submission)), is_timeout=True)
-            raise
-        except Exception:
-            self._submission = None
-            self._show_failed(submission)
+            if isinstance(err, Exception):
+                self._submission = None  # after a timeout, Airflow calls on_kill
             raise
 
     def _show_failed(self, submission: Submission) -> None:
@@ -271,16 +267,16 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
 
     # -- if the task ends while it creates or adopts the pipeline -------------------------------------------------
 
-    def on_kill(self) -> None:
-        """Apply ``stop_on_kill`` when Airflow kills the task, even while the pipeline is being created."""
+    def _watched(self) -> WatchedRun | None:
+        """Return the run that the task watches, even if its pipeline does not exist yet."""
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
         from airflow_provider_arroyo.on_kill import WatchedRun
 
-        submission = self._submission
-        if submission is None or self._waiting is not None or self._has_failed:
-            super().on_kill()
-            return
-        self._has_failed = True
-        self._stop_on_kill(WatchedRun(pipeline=self._known(submission)), is_timeout=self._is_timed_out)
+        if self._submission is None or self._waiting is not None:
+            return super()._watched()
+        known, name = self._submission.pipeline, str(self.pipeline_name)
+        unborn = PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=name)
+        return WatchedRun(pipeline=unborn if known is None else self._ref(known))
 
     def _request_stop(self, client: ArroyoClient, watched: WatchedRun, **more: Any) -> bool:
         submission, self._submission = self._submission, None
@@ -292,11 +288,3 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             # Killed before its first poll: the label tells which pipeline it created.
             more["submission"] = submission
         return super()._request_stop(client, watched, **more)
-
-    def _known(self, submission: Submission) -> PipelineRef:
-        """Return what is known of the pipeline, even before it exists."""
-        from airflow_provider_arroyo.monitoring.plan import PipelineRef
-
-        if submission.pipeline is not None:
-            return self._ref(submission.pipeline)
-        return PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=str(self.pipeline_name))

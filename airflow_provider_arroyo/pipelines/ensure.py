@@ -45,6 +45,12 @@ class Ensured:
     differences: tuple[str, ...] = ()
     used_by: str = ""
 
+    @property
+    def report(self) -> str:
+        """The differences, and what uses it, as further lines of a message."""
+        lines = "".join(f"\n  {line}" for line in self.differences)
+        return f"{lines}\nIt is used by {self.used_by}." if self.used_by else lines
+
 
 def ensure_connection_profile(
     client: ArroyoClient, *, name: str, connector: str, config: Mapping[str, Any]

@@ -18,6 +18,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.kept import names_to_keep
 from airflow_provider_arroyo.pipelines.ownership import Namespace, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.renamed import DeployedPipeline, renamed
 from airflow_provider_arroyo.text import shorten
@@ -69,20 +70,16 @@ def prune(
     :raises ArroyoError: at once, if Arroyo is unreachable or refuses the login; names what could not be deleted
         before.
     """
-    if not keep:
-        raise ValueError(
-            "keep must name at least one pipeline: an empty list, as from an empty folder, would delete the whole "
-            "group"
-        )
+    kept_names = names_to_keep(keep)
     log = client.log
     deployed = list(_deployed_in(namespace, client))
     owned = [one for one in deployed if one.deployment.group == group]
-    for name in sorted(later := _deployed_later(client, owned, list_age) - set(keep)):
+    for name in sorted(later := _deployed_later(client, owned, list_age) - kept_names):
         log.warning(
             "Left alone: %s was deployed after this DAG run was due, so keep may be older; a later run decides",
             shorten(name, 80),
         )
-    keep = later.union(keep)
+    keep = kept_names | later
     old = [one for one in owned if one.deployment.name not in keep]
     others = [one for one in deployed if one.deployment.group != group or one.deployment.name in keep]
     names = sorted({one.pipeline.name for one in old})

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoDeployError, ArroyoError
-from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator, names_to_keep
+from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator
 from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.kept import names_to_keep
 from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import Pruned, prune
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
