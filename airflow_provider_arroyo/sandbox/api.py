@@ -1,4 +1,4 @@
-"""The calls about pipelines and their jobs."""
+"""The calls about pipelines and their jobs, and the way of a call to what answers it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 
-from . import bodies, responses
+from . import bodies, responses, runs
 from .connections import Connections
 from .engine import Engine
 from .http_server import ConnectionGoneError, HttpRequest
-from .job_calls import JobCalls
-from .messages import EMPTY, Call, Output, RefusedError, Response, Route, Routes, json_response, listing, page
+from .messages import EMPTY, Call, RefusedError, Response, Route, Routes, json_response, listing, page, render
 from .records import (
     DEFAULT_INTERVAL_MICROS,
     INTERVAL_RANGE_MICROS,
@@ -58,11 +57,12 @@ class Api:
         self.store = engine.store
         self.not_judged: deque[NotJudged] = deque(maxlen=_KEPT_NOT_JUDGED)
         self._created = created
+        self._all_jobs: tuple[int, Response] = (-1, EMPTY)
         self._routes = Routes(self._listed_routes(), has_organizations=self.version == "0.16")
 
     def _listed_routes(self) -> list[Route]:
         new = self.version == "0.16"
-        pipeline = bodies.PIPELINE[self.version]
+        pipeline, job = bodies.PIPELINE[self.version], "pipelines/*/jobs/*"
         return [
             Route("GET", "ping", lambda call: Response(body=b'"Pong"')),
             *Connections(self.engine).routes(),
@@ -74,11 +74,17 @@ class Api:
             Route("GET", "pipelines/*", self._get),
             Route("DELETE", "pipelines/*", self._delete),
             Route("POST", "pipelines/*/restart", self._restart, bodies.RESTART[self.version]),
-            *JobCalls(self.engine).routes(),
+            Route("GET", "jobs", self._list_jobs),
+            Route("GET", "pipelines/*/jobs", self._jobs),
+            Route("GET", f"{job}/errors", self._errors),
+            Route("GET", f"{job}/checkpoints", self._checkpoints),
+            Route("GET", f"{job}/checkpoints/*/operator_checkpoint_groups", self._checkpoint_groups),
+            Route("GET", f"{job}/operator_metric_groups", self._metrics),
+            Route("GET", f"{job}/output", self._output),
             *([Route("PUT", "pipelines/*", self._create, pipeline)] if new else []),
         ]
 
-    def respond(self, request: HttpRequest) -> Response | Output:
+    def respond(self, request: HttpRequest) -> Response:
         """Respond to a request.
 
         :raises ConnectionGoneError: if a real server closes the connection without a response.
@@ -202,16 +208,16 @@ class Api:
         return listing((responses.pipeline(job, self.version) for job in found), has_more=more)
 
     def _get(self, call: Call) -> Response:
-        return self._shown(self._job(call, RefusedError(404, "Pipeline not found")))
+        return self._shown(self._job(call, "Pipeline not found"))
 
     def _patch(self, call: Call) -> Response:
         fields = call.fields
         if (interval := fields.get("checkpoint_interval_micros")) is not None:
             _check_interval(interval, "checkpoint_interval_micros must be between 1 second and 1 day")
-        missing = RefusedError(404, "Job for pipeline not found")
         if self.version == "0.15":
-            missing = RefusedError(400, "There are no jobs for the pipeline")
-        job = self._job(call, missing)
+            job = self._job(call, "There are no jobs for the pipeline", 400)
+        else:
+            job = self._job(call, "Job for pipeline not found")
         # Other fields of the body, labels included, are ignored.
         for name, value in fields.items():
             attribute = "interval_micros" if name == "checkpoint_interval_micros" else name
@@ -221,7 +227,7 @@ class Api:
         return self._shown(job)
 
     def _restart(self, call: Call) -> Response:
-        job = self._job(call, RefusedError(400, "No jobs for pipeline"))
+        job = self._job(call, "No jobs for pipeline", 400)
         without_state = call.fields.get("ignore_state", False)
         if without_state and self.engine.variant == "0.16-worker":
             if job.state not in (JobState.STOPPED, JobState.FAILED):
@@ -254,15 +260,75 @@ class Api:
         self.store.remove(pipeline)
         return EMPTY
 
+    # -- jobs ---------------------------------------------------------------------------------------------
+
+    def _list_jobs(self, call: Call) -> Response:
+        if self._all_jobs[0] != self.engine.changes:
+            newest_first = sorted(self.store.listed(), key=lambda job: -job.created_at)
+            response = listing(responses.job(job, self.version) for job in newest_first)
+            self._all_jobs = (self.engine.changes, response)
+        return self._all_jobs[1]
+
+    def _jobs(self, call: Call) -> Response:
+        job = self._job(call, "Pipeline not found")
+        return listing([responses.job(job, self.version)])
+
+    def _errors(self, call: Call) -> Response:
+        newest_first = sorted(self._job(call).errors, key=lambda entry: -int(entry["created_at"]))
+        found, more = page(call, newest_first, lambda entry: (entry["id"], entry["created_at"]))
+        dated = (entry | {"created_at": self.store.dated(entry["created_at"])} for entry in found)
+        return listing((responses.record(entry, self.version) for entry in dated), has_more=more)
+
+    def _checkpoints(self, call: Call) -> Response:
+        job, engine = self._job(call), self.engine
+        listed = engine.checkpoints(job)
+        if engine.variant == "0.16-worker":
+            # The leading worker has them in its memory, so there are those of its own run, while it runs.
+            since = None if job.terminal or job.run_started is None else engine.server_time(job.run_started)
+            listed = [one for one in listed if since is not None and one[0].start >= since]
+        now = engine.server_now
+        return listing(responses.checkpoint(item, now, self.version, done=done) for item, done in listed)
+
+    def _checkpoint_groups(self, call: Call) -> Response:
+        epoch = call.ids[2]
+        if not (epoch.isascii() and epoch.isdecimal() and len(epoch) < 10):
+            words = f"Invalid URL: Cannot parse `epoch` with value `{epoch}` to a `u32`"
+            raise RefusedError(400, words, is_plain_text=True)
+        job, engine = self._job(call), self.engine
+        for found, done in engine.checkpoints(job):
+            if found.epoch == int(epoch):
+                is_empty = not done and engine.server_now < found.operators_done
+                return listing(() if is_empty else responses.checkpoint_groups(job, found, engine.rng))
+        raise RefusedError(404, f"Checkpoint with epoch {int(epoch)} for job '{job.id}' not found")
+
+    def _metrics(self, call: Call) -> Response:
+        engine = self.engine
+        groups = runs.metric_groups(self._job(call), engine.now, engine.rng, engine.server_time)
+        return listing(map(render, groups))
+
+    def _output(self, call: Call) -> Response:
+        job = self._job(call)
+        if not any("preview" in node["operator"] for node in job.pipeline.graph["nodes"]):
+            raise RefusedError(400, "Job does not have a preview sink")
+        if job.run_id == 0:
+            raise RefusedError(400, f"Job {job.id} does not exist")
+        if job.state != JobState.RUNNING:
+            raise RefusedError(400, "Job must be running to read output")
+        return Response(output_of=job)
+
     # -- common ----------------------------------------------------------------------------------------------
 
     def _shown(self, job: Job) -> Response:
         return Response(body=responses.pipeline(job, self.version))
 
-    def _job(self, call: Call, missing: RefusedError) -> Job:
+    def _job(self, call: Call, words: str = "Job not found", status: int = 404) -> Job:
+        """Return the job of a call's pipeline; if the path names a job, it must be that one.
+
+        :raises RefusedError: with these words, if there is none.
+        """
         job = self.store.job_of(call.ids[0])
-        if job is None:
-            raise missing
+        if job is None or call.ids[1:2] not in ((), (job.id,)):
+            raise RefusedError(status, words)
         return job
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 import logging
+from dataclasses import replace
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 
 from . import preview
 from .api import Api
@@ -13,17 +13,16 @@ from .control import Control
 from .fault_types import Fault
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
-from .messages import Output, Response, json_response, render
+from .messages import Response, json_response, render
+from .records import Job
 from .request_log import RequestLog
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _log = logging.getLogger(__name__)
 _CORS = {
     "vary": "origin, access-control-request-method, access-control-request-headers",
     "access-control-allow-origin": "*",
 }
+_NONE = Response()
 _ENDLESS_SECONDS = 0.02
 _ENDLESS_CHUNK = b"[" * 16_000
 
@@ -71,81 +70,69 @@ class App:
             self._engine.clock.request_received()
             entry = self._log.add(request, self._engine.advance())
             faults = self._faults.matching(request.method, request.path)
-        response = self._before(connection, faults) or self._respond(request)
-        if isinstance(response, Output):
+        hit = None
+        for fault in faults:
+            if fault.kind == "latency":
+                connection.pause(fault.seconds + self._engine.rng.random() * fault.jitter_seconds)
+            elif fault.kind == "early_hints":
+                connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
+            else:
+                hit = fault
+        response = _NONE
+        if hit is None or hit.kind == "cut_short" or getattr(hit, "after_effect", False):
+            response = self._respond(request)
+        if response.output_of is not None:
             entry.status = 200
-            self._stream(connection, response)
+            self._stream(connection, response.output_of)
             return
-        response = _after(connection, faults, response)
+        if hit is not None:
+            response = _faulty(connection, hit, response)
         # Before it is sent, so that a client that has the response finds it in the log.
         entry.status = response.status
         self._send(connection, response)
 
-    def _respond(self, request: HttpRequest) -> Response | Output:
+    def _respond(self, request: HttpRequest) -> Response:
         given = request.headers.get("authorization", "").encode("latin-1", "replace")
         if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
             return Response(401, b"", None)
         response = self._api.respond(request)
-        if isinstance(response, Output):
-            return response
-        return Response(response.status, response.body, response.content_type, {**_CORS, **response.headers})
+        return replace(response, headers={**_CORS, **response.headers})
 
-    def _stream(self, connection: Connection, output: Output) -> None:
+    def _stream(self, connection: Connection, job: Job) -> None:
         connection.begin(200, {**preview.HEADERS, **_CORS})
-        for event in preview.events(output.job, self._engine, self._lock, connection.aborted):
+        for event in preview.events(job, self._engine, self._lock, connection.aborted):
             connection.write(event)
         connection.finish()
 
-    # -- faults -------------------------------------------------------------------------------------------
 
-    def _before(self, connection: Connection, faults: Sequence[Fault]) -> Response | None:
-        """Apply the faults that come before the call; return the response of one that replaces it."""
-        for fault in faults:
-            match fault.kind:
-                case "latency":
-                    connection.pause(fault.seconds + self._engine.rng.random() * fault.jitter_seconds)
-                case "early_hints":
-                    connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
-                case "endless":
-                    connection.begin(200, {"content-type": "application/json"})
-                    while True:
-                        connection.write(_ENDLESS_CHUNK)
-                        connection.pause(_ENDLESS_SECONDS)
-                case "not_json":
-                    return Response(200, fault.body.encode(), fault.content_type)
-                case "status" | "hang" | "hang_up" | "reset" if not fault.after_effect:
-                    return _replacement(connection, fault)
-        return None
+def _faulty(connection: Connection, fault: Fault, response: Response) -> Response:
+    """Return the response that a request gets because of a fault, or send what is none.
 
-
-def _after(connection: Connection, faults: Sequence[Fault], response: Response) -> Response:
-    """Apply the faults that come after the call's effect; return the response to send."""
-    for fault in faults:
-        match fault.kind:
-            case "cut_short":
-                body = response.body or b"{}"
-                head = {"content-type": str(response.content_type), "content-length": str(len(body))}
-                connection.begin(response.status, head)
-                connection.write(body[: len(body) // 2])
-                raise ConnectionGoneError
-            case "status" | "hang" | "hang_up" | "reset":
-                return _replacement(connection, fault)
-    return response
-
-
-def _replacement(connection: Connection, fault: Fault) -> Response:
+    :param response: what it would get; ignored by the faults that replace it.
+    """
     match fault.kind:
         case "status":
             retry = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-            body, kind = b"", None
-            if fault.error is not None:
-                body, kind = render({"error": fault.error}), "application/json"
-            return Response(fault.status, body, kind, {**_CORS, **retry})
+            if fault.error is None:
+                return Response(fault.status, b"", None, {**_CORS, **retry})
+            return Response(fault.status, render({"error": fault.error}), headers={**_CORS, **retry})
+        case "not_json":
+            return Response(200, fault.body.encode(), fault.content_type)
+        case "cut_short":
+            body = response.body or b"{}"
+            head = {"content-type": str(response.content_type), "content-length": str(len(body))}
+            connection.begin(response.status, head)
+            connection.write(body[: len(body) // 2])
         case "hang":
             connection.begin(200, {"content-type": "application/json", "content-length": "1000000"})
             connection.write(b'{"data":[')
             connection.wait_until_gone()
+        case "endless":
+            connection.begin(200, {"content-type": "application/json"})
+            while True:
+                connection.write(_ENDLESS_CHUNK)
+                connection.pause(_ENDLESS_SECONDS)
         case "reset":
             connection.reset()
-    # Hangs up.
+    # It hangs up.
     raise ConnectionGoneError

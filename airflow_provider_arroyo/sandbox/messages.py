@@ -35,7 +35,7 @@ class Call:
     :param plan: the plan of its SQL, if it has any.
     """
 
-    ids: Sequence[str] = ()
+    ids: tuple[str, ...] = ()
     query: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     plan: Evaluation = _NO_PLAN
@@ -46,19 +46,14 @@ class Response:
     """A response of the API.
 
     :param content_type: None: there is no body.
+    :param output_of: the body is the output of this preview, a stream for as long as its job runs.
     """
 
     status: int = 200
     body: bytes = b""
     content_type: str | None = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """The response to a request for a preview's output: a stream, for as long as the job runs."""
-
-    job: Job
+    output_of: Job | None = None
 
 
 EMPTY = Response(200, b"", None)
@@ -125,7 +120,7 @@ def page(call: Call, items: Sequence[T], key: Callable[[T], tuple[str, int]]) ->
     return items[:limit], len(items) > limit
 
 
-Handler: TypeAlias = Callable[[Call], Response | Output]
+Handler: TypeAlias = Callable[[Call], Response]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from .api import PREFIX, Api
 from .engine import Engine
 from .faults import Faults
 from .http_server import HttpRequest
-from .messages import Response, render
+from .messages import render
 from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted, new_id
 from .sql import evaluate
 
@@ -113,5 +113,5 @@ def _create(api: Api, method: str, path: str, name: str, query: str, interval_mi
     body["checkpoint_interval_micros"] = interval_micros
     headers = {"content-type": "application/json"}
     response = api.respond(HttpRequest(method, f"{PREFIX}{path}", "", headers, render(body)))
-    if not isinstance(response, Response) or response.status != (200 if interval_micros > 1 else 400):
+    if response.status != (200 if interval_micros > 1 else 400):
         raise RuntimeError(f"the sandbox refuses its own pipeline {name}: {response}")

@@ -31,71 +31,41 @@ def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading
 
     :param cancelled: ends it.
     """
-    rows = _Rows(job)
-    turn = job.turn
-    number = 0
-    alive = True
+    pipeline, begun, turn = job.pipeline, job.run_started or 0, job.turn
+    rate = min((source.event_rate for source in pipeline.sources if source.event_rate), default=10.0)
+    counts = [source.message_count for source in pipeline.sources if source.message_count is not None]
+    nodes = [node["node_id"] for node in pipeline.graph["nodes"] if "preview" in node["operator"]]
+    row = row_maker(pipeline.query, [name for sink in pipeline.sinks for name in sink.columns])
+    # A fast source sends many rows at once, a slow one single rows.
+    size = max(1, int(rate // 10))
+    first, number, alive = None, 0, True
     while alive and not cancelled.is_set():
         with lock:
             now = engine.advance()
             alive = job.turn == turn and job.state == JobState.RUNNING
-            made = rows.until(now if alive else (job.run_ended or now))
-            due = min(rows.next_due, engine.next_due or rows.next_due)
-        for start_id, moments, batch in made:
+            until = now if alive else (job.run_ended or now)
+            next_due = engine.next_due
+        # How many rows there are by now.
+        made = min([int((until - begun) * rate / 1_000_000) + 1, *counts])
+        if first is None:
+            # The last row is in time if it is new.
+            first = max(0, made - (until - begun < (made - 1) / rate * 1_000_000 + 50_000))
+        for start in range(first, made, size):
+            numbers = range(start, min(made, start + size))
+            moments = [begun + int(one / rate * 1_000_000) for one in numbers]
             data = {
-                "operator_id": rows.operator_id,
+                "operator_id": f"sink_preview_{nodes[0]}",
                 "subtask_idx": 0,
                 "timestamps": list(map(engine.server_time, moments)),
-                "start_id": start_id,
-                "batch": render(batch).decode(),
+                "start_id": start,
+                "batch": render(list(map(row, numbers))).decode(),
             }
             yield b"data: %b\nid: %d\n\n" % (render(data), number)
             number += 1
+        first = max(first, made)
         if alive:
-            engine.clock.wait_until(max(due, now + 1_000), cancelled)
-
-
-class _Rows:
-    """The rows of a run, by the time at which they are made."""
-
-    def __init__(self, job: Job) -> None:
-        pipeline = job.pipeline
-        self._begun = job.run_started or 0
-        self._rate = min(
-            (source.event_rate for source in pipeline.sources if source.event_rate), default=10.0
-        )
-        counts = (source.message_count for source in pipeline.sources)
-        self._count = min((count for count in counts if count is not None), default=None)
-        self._row = row_maker(pipeline.query, [name for sink in pipeline.sinks for name in sink.columns])
-        nodes = [node["node_id"] for node in pipeline.graph["nodes"] if "preview" in node["operator"]]
-        self.operator_id = f"sink_preview_{nodes[0] if nodes else 0}"
-        self._next: int | None = None
-
-    @property
-    def next_due(self) -> int:
-        """When the next row will be made."""
-        return self._made_at(self._next or 0)
-
-    def _made_at(self, number: int) -> int:
-        return self._begun + int(number / self._rate * 1_000_000)
-
-    def until(self, now: int) -> list[tuple[int, list[int], list[dict[str, Any]]]]:
-        """Return the batches made since the last call: first row's number, times, rows."""
-        last = int((now - self._begun) / 1_000_000 * self._rate)
-        if self._count is not None:
-            last = min(last, self._count - 1)
-        if self._next is None:
-            # Rows from before the connection are lost.
-            self._next = last + 1 if last < 0 or self._made_at(last) < now - 50_000 else last
-        batches = []
-        # A fast source sends many rows at once, a slow one single rows.
-        size = max(1, int(self._rate // 10))
-        while self._next <= last:
-            numbers = range(self._next, min(last + 1, self._next + size))
-            moments = [self._made_at(number) for number in numbers]
-            batches.append((numbers[0], moments, [self._row(number) for number in numbers]))
-            self._next = numbers[-1] + 1
-        return batches
+            due = begun + int(first / rate * 1_000_000)
+            engine.clock.wait_until(max(min(due, next_due or due), now + 1_000), cancelled)
 
 
 def row_maker(query: str, columns: Sequence[str]) -> Callable[[int], dict[str, Any]]:

@@ -39,7 +39,6 @@ class Table:
     :param in_memory: whether it is a memory table.
     :param updating: whether its format has updates of rows.
     :param is_open: whether it may have other columns.
-    :param inferred: whether it takes its columns from what is inserted.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Table:
     in_memory: bool = False
     updating: bool = False
     is_open: bool = False
-    inferred: bool = False
 
     @property
     def kind(self) -> str:
@@ -63,7 +61,7 @@ class Table:
         :param count: how many columns the rows have; None: that is not known.
         :raises RefusedError: if they do not fit.
         """
-        if self.is_open or self.inferred:
+        if self.is_open:
             return
         for column in columns:
             if column not in self.columns:
@@ -77,7 +75,7 @@ def from_server(table: Mapping[str, Any], arroyo_version: str) -> Table:
     config, fields = table["config"] or {}, table["schema"]["fields"]
     made = connectors.from_config(table["connector"], config, table["table_type"], arroyo_version)
     columns = {field["name"]: field["sql_name"] or "" for field in fields} or made.columns
-    return Table(table["name"], _integers(columns), made, is_open=not columns, inferred=made.type == "sink")
+    return Table(table["name"], _integers(columns), made, is_open=not columns or made.type == "sink")
 
 
 def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, None]) -> Table:
@@ -134,7 +132,7 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
     if (columns and made.columns) or (updating and made.type == "source"):
         not_judged[f"the columns of the table {name}"] = None
     known = columns or _integers(made.columns)
-    return Table(name, known, made, updating=updating, inferred=not known, is_open=not known)
+    return Table(name, known, made, updating=updating, is_open=not known)
 
 
 def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:
