@@ -140,6 +140,13 @@ class Api:
     # -- pipelines ----------------------------------------------------------------------------------------
 
     def _create(self, call: Call) -> Response:
+        return self._shown(self.create(call))
+
+    def create(self, call: Call) -> Job:
+        """Create a pipeline and its job; the call has fields and a plan.
+
+        :raises RefusedError: as a real server.
+        """
         fields = call.fields
         if not fields["name"]:
             raise RefusedError(400, "Field name must be set")
@@ -159,7 +166,8 @@ class Api:
 
     def _preview(self, call: Call) -> Response:
         pipeline = self._new_pipeline(call, f"preview_{self.engine.server_now // 1000}", is_preview=True)
-        return self._start(pipeline, Wanted(parallelism=1, interval_micros=PREVIEW_INTERVAL_MICROS))
+        wanted = Wanted(parallelism=1, interval_micros=PREVIEW_INTERVAL_MICROS)
+        return self._shown(self._start(pipeline, wanted))
 
     def _new_pipeline(self, call: Call, name: str, *, is_preview: bool = False) -> Pipeline:
         fields, planned = call.fields, call.plan
@@ -184,7 +192,7 @@ class Api:
         self.store.add(pipeline)
         return pipeline
 
-    def _start(self, pipeline: Pipeline, wanted: Wanted) -> Response:
+    def _start(self, pipeline: Pipeline, wanted: Wanted) -> Job:
         job = pipeline.job = Job(
             id=new_id(self.engine.rng, "job"),
             pipeline=pipeline,
@@ -194,7 +202,7 @@ class Api:
         self.store.add(pipeline)
         self.engine.want(job)
         self._created(job)
-        return self._shown(job)
+        return job
 
     def _validate(self, call: Call) -> Response:
         found = call.plan.errors
@@ -237,7 +245,7 @@ class Api:
                     "stop the job first",
                 )
             job.wanted.stop = "none"
-            return self._start(job.pipeline, job.wanted)
+            return self._shown(self._start(job.pipeline, job.wanted))
         job.wanted.restarts += 1
         job.wanted.restart_force = call.fields.get("force", False)
         job.wanted.ignore_state = without_state

@@ -9,11 +9,9 @@ from airflow_provider_arroyo.client.models import JobState
 
 from . import runs
 from .api import PREFIX, Api
-from .engine import Engine
 from .faults import Faults
 from .http_server import HttpRequest
-from .messages import render
-from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted, new_id
+from .messages import Call, render
 from .sql import evaluate
 
 QUERY = (
@@ -23,42 +21,23 @@ QUERY = (
 )
 
 
-def populate(engine: Engine, count: int) -> None:
+def populate(api: Api, count: int) -> None:
     """Add pipelines that have been running since they were created, one a second until now.
 
     :param count: how many; their names are ``pipeline-1``, ``pipeline-2`` …, the newest last.
     """
-    store = engine.store
+    engine = api.engine
     planned = evaluate(QUERY, arroyo_version=engine.version)
-    if planned.graph is None:
-        raise RuntimeError(f"the sandbox refuses its own SQL: {planned.refusal}")
     for number in range(1, count + 1):
+        fields = {"name": f"pipeline-{number}", "query": QUERY, "parallelism": 1}
+        job = api.create(Call(fields=fields, plan=planned))
+        engine.enter(job, JobState.SCHEDULING.value)
+        engine.enter(job, JobState.RUNNING.value)
         begun = engine.now - (count - number + 1) * 1_000_000
-        pipeline = Pipeline(
-            id=new_id(engine.rng, "pl"),
-            name=f"pipeline-{number}",
-            query=QUERY,
-            created_at=store.dated(begun),
-            graph=planned.graph,
-            sources=planned.sources,
-            sinks=planned.sinks,
-        )
-        job = pipeline.job = Job(
-            id=new_id(engine.rng, "job"),
-            pipeline=pipeline,
-            created_at=pipeline.created_at,
-            wanted=Wanted(1, DEFAULT_INTERVAL_MICROS),
-            seen=Wanted(1, DEFAULT_INTERVAL_MICROS),
-            state=JobState.RUNNING.value,
-            run_id=1,
-            start_time=begun,
-            tasks=len(planned.graph["nodes"]),
-            entered=begun,
-        )
+        job.created_at = job.pipeline.created_at = api.store.dated(begun)
+        job.start_time = job.entered = begun
         # Only checkpoints of the last minute, since there may be ten thousand pipelines.
         runs.begin(job, max(begun, engine.now - 60_000_000), engine.rng)
-        store.add(pipeline)
-        engine.touch(job)
 
 
 DEMO_SECONDS = 900

@@ -134,7 +134,7 @@ class ArroyoSandbox:
             self._persistence = Persistence(Path(data), self.engine)
         is_new = not self.store.pipelines
         if is_new:
-            populate(self.engine, pipelines)
+            populate(self._api, pipelines)
         if demo and is_new:
             populate_demo(self._api, self.faults, self.advance)
         elif demo:
