@@ -14,11 +14,10 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import h11
-
-from .tls import wrapped
 
 BODY_LIMIT = 2 * 1024 * 1024
 _CHUNK = 65536
@@ -27,6 +26,9 @@ _GONE_SECONDS = 1.0
 _FAREWELL_SECONDS = 0.2
 _NOTICE_SECONDS = 0.1
 _BACKLOG = 1024
+_HANDSHAKE_BYTE = b"\x16"
+_DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
+"""A fatal alert: this is not TLS."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -129,7 +131,13 @@ class Connection:
     def _serve(self) -> None:
         try:
             if self._server.tls is not None:
-                self._sock = tls = wrapped(self._sock, self._server.tls)
+                if self._sock.recv(1, socket.MSG_PEEK) != _HANDSHAKE_BYTE:
+                    # If the client does not speak TLS, OpenSSL sends nothing, but Arroyo sends an alert.
+                    self._sock.sendall(_DECODE_ERROR)
+                    raise ConnectionGoneError
+                self._sock = tls = self._server.tls.wrap_socket(
+                    self._sock, server_side=True, do_handshake_on_connect=False
+                )
                 tls.do_handshake()
             while (request := self._receive()) is not None:
                 self._is_head = request.method == "HEAD"
@@ -287,6 +295,31 @@ class HttpServer:
         """Drop a connection that is closed."""
         with self._lock:
             self._connections.discard(connection)
+
+
+def server_context(
+    cert: Path | str | None, key: Path | str | None, client_ca: Path | str | None
+) -> ssl.SSLContext | None:
+    """Return the context for HTTPS; None: there is no certificate, so plain HTTP is served.
+
+    :param client_ca: the CA that must have signed the clients' certificates; None: none are requested.
+    :raises ValueError: if a file is missing or cannot be read.
+    """
+    if cert is None:
+        if key is not None or client_ca is not None:
+            raise ValueError("tls_key and tls_client_ca need tls_cert")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # Without a password, OpenSSL would prompt for that of an encrypted key.
+        context.load_cert_chain(cert, key, password="")
+        if client_ca is not None:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        words = "cannot be read (a key must not be encrypted)"
+        raise ValueError(f"tls_cert, tls_key, tls_client_ca: {words}: {error}") from error
+    return context
 
 
 def _bound(host: str, port: int) -> socket.socket:

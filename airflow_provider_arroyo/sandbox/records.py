@@ -93,8 +93,6 @@ class Job:
     """The position of the sources when the run began."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     next_checkpoint: int | None = None
-    checkpoint_until: int | None = None
-    """When the last checkpoint finishes; None: it is finished."""
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     # Injected faults.
@@ -119,7 +117,7 @@ class Job:
     @property
     def has_endless_checkpoint(self) -> bool:
         """Whether a checkpoint is under way that never finishes, as a source is away."""
-        return self.checkpoint_until is not None and self.checkpoint_until >= NEVER
+        return bool(self.checkpoints) and self.checkpoints[-1].finish == NEVER
 
     @property
     def is_stuck(self) -> bool:

@@ -42,9 +42,9 @@ def change_interval(job: Job, now: int, rng: random.Random) -> None:
     """Plan the next checkpoint with the requested interval."""
     catch_up(job, now, rng)
     job.seen.interval_micros = job.wanted.interval_micros
-    started = job.run_started or now
-    last = max(started, job.checkpoint_until or 0)
-    job.next_checkpoint = max(min(last, NEVER) + job.seen.interval_micros, now)
+    finished = job.checkpoints[-1].finish if job.checkpoints else 0
+    job.next_checkpoint = max(job.run_started or now, finished, now - job.seen.interval_micros)
+    job.next_checkpoint += job.seen.interval_micros
 
 
 def catch_up(job: Job, now: int, rng: random.Random) -> None:
@@ -82,16 +82,13 @@ def _skip(job: Job, next_checkpoint: int, until: int) -> int:
 def _add(job: Job, start: int, operators_done: int, finish: int, *, stopping: bool = False) -> None:
     epoch = job.checkpoints[-1].epoch + 1 if job.checkpoints else 1
     job.checkpoints.append(Checkpoint(epoch, stopping, start, operators_done, finish, job.run_parallelism))
-    job.checkpoint_until = finish
     if job.run_started is not None and finish != NEVER:
         job.checkpointed_micros = start - job.run_started
 
 
 def under_way(job: Job, now: int) -> Checkpoint | None:
     """Return the unfinished checkpoint; None: there is none."""
-    if job.checkpoint_until is None or job.checkpoint_until <= now:
-        return None
-    return job.checkpoints[-1]
+    return job.checkpoints[-1] if job.checkpoints and job.checkpoints[-1].finish > now else None
 
 
 def stopping_checkpoint(job: Job, now: int, until: int, rng: random.Random) -> None:
@@ -134,7 +131,6 @@ def drop_unfinished(job: Job, now: int) -> bool:
     if under_way(job, now) is None:
         return False
     job.checkpoints.pop()
-    job.checkpoint_until = None
     return True
 
 

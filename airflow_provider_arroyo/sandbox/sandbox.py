@@ -16,14 +16,13 @@ from .clock import Clock, RealClock
 from .control import Control
 from .engine import Engine
 from .faults import Faults
-from .http_server import HttpServer
+from .http_server import HttpServer, server_context
 from .lifecycle import Variant, Version
 from .persistence import Persistence
 from .populate import DEMO_SECONDS, populate
 from .populate import demo as populate_demo
 from .records import Database, Store
 from .request_log import RequestLog
-from .tls import server_context
 
 
 class ArroyoSandbox:
