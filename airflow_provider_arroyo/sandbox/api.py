@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
@@ -20,6 +19,7 @@ from .records import (
     INTERVAL_RANGE_MICROS,
     PREVIEW_INTERVAL_MICROS,
     Job,
+    NotJudged,
     Pipeline,
     Wanted,
     new_id,
@@ -29,20 +29,6 @@ from .sql import Evaluation, evaluate
 PREFIX = "/api/v1/"
 _KEPT_NOT_JUDGED = 1000
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class NotJudged:
-    """SQL of which parts were not checked: Arroyo may refuse it.
-
-    :param name: of the pipeline; ``""`` if the SQL was only validated or previewed.
-    :param query: the SQL.
-    :param what: the parts that were not checked, each in a few words.
-    """
-
-    name: str
-    query: str
-    what: tuple[str, ...]
 
 
 class Api:
@@ -105,7 +91,7 @@ class Api:
                 call.fields = bodies.read(request.body, content_type, route.shape)
             if "query" in call.fields:
                 # Outside the lock: a megabyte of SQL takes seconds, and the jobs go on.
-                call.plan = self._planned(call.fields, is_preview=route.shape is bodies.PREVIEW)
+                call.plan = self.plan(call.fields, is_preview=route.shape is bodies.PREVIEW)
                 if call.plan.refusal is not None and route.shape is not bodies.VALIDATE:
                     raise RefusedError(400, call.plan.refusal)
             with self.store.lock:
@@ -114,7 +100,12 @@ class Api:
         except RefusedError as refused:
             return refused.response
 
-    def _planned(self, fields: Mapping[str, Any], *, is_preview: bool) -> Evaluation:
+    def plan(self, fields: Mapping[str, Any], *, is_preview: bool = False) -> Evaluation:
+        """Plan the SQL of a body.
+
+        :raises ConnectionGoneError: if Arroyo's planner would panic.
+        :raises RefusedError: if a UDF does not parse.
+        """
         with self.store.lock:
             tables, udfs = list(self.store.tables.values()), list(self.store.udfs.values())
         planned = evaluate(

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 MICROS = 1_000_000
-_NOTICE_SECONDS = 0.1
 _MAX_SPEED = 1_000_000
 
 
@@ -31,7 +30,7 @@ class Clock:
         self._speed = speed
         self._moved_to = micros(time.time() if start_seconds is None else start_seconds)
         self._started = time.perf_counter_ns()
-        self._moved = threading.Condition()
+        self._lock = threading.Lock()
         self.on_advance: list[Callable[[], object]] = []
         """Called after it was advanced, and when a time passed for which it was asked to call."""
 
@@ -47,9 +46,8 @@ class Clock:
         """
         if seconds < 0:
             raise ValueError(f"time cannot go back: advance({seconds!r})")
-        with self._moved:
+        with self._lock:
             self._moved_to += micros(seconds)
-            self._moved.notify_all()
         self._tell()
 
     def tell_after(self, seconds: float) -> None:
@@ -63,13 +61,6 @@ class Clock:
     def _tell(self) -> None:
         for act in self.on_advance:
             act()
-
-    def wait_until(self, moment: int, cancelled: threading.Event) -> None:
-        """Return once the moment has come, or the wait was cancelled."""
-        with self._moved:
-            while self.now_micros() < moment and not cancelled.is_set():
-                left = (moment - self.now_micros()) / MICROS / self._speed if self._speed else _NOTICE_SECONDS
-                self._moved.wait(min(_NOTICE_SECONDS, max(0.0, left)))
 
     def request_received(self) -> None:
         """Note that the API received a request."""

@@ -17,6 +17,7 @@ from .engine import Engine
 from .messages import render
 from .records import Job
 
+_POLL_SECONDS = 0.02
 HEADERS = {
     "content-type": "text/event-stream",
     "cache-control": "no-cache",
@@ -44,7 +45,6 @@ def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading
             now = engine.advance()
             alive = job.turn == turn and job.state == JobState.RUNNING
             until = now if alive else (job.run_ended or now)
-            next_due = engine.next_due
         # How many rows there are by now.
         made = min([int((until - begun) * rate / 1_000_000) + 1, *counts])
         if first is None:
@@ -63,9 +63,7 @@ def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading
             yield b"data: %b\nid: %d\n\n" % (render(data), number)
             number += 1
         first = max(first, made)
-        if alive:
-            due = begun + int(first / rate * 1_000_000)
-            engine.clock.wait_until(max(min(due, next_due or due), now + 1_000), cancelled)
+        cancelled.wait(_POLL_SECONDS)
 
 
 def row_maker(query: str, columns: Sequence[str]) -> Callable[[int], dict[str, Any]]:

@@ -149,6 +149,20 @@ class Pipeline:
     rendered: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NotJudged:
+    """SQL of which parts were not checked: Arroyo may refuse it.
+
+    :param name: of the pipeline; ``""`` if the SQL was only validated or previewed.
+    :param query: the SQL.
+    :param what: the parts that were not checked, each in a few words.
+    """
+
+    name: str
+    query: str
+    what: tuple[str, ...]
+
+
 _ALPHABET = string.digits + string.ascii_letters
 
 

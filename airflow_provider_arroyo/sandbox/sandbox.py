@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, cast, get_args
 from urllib.parse import quote, urlencode
 
-from .api import Api, NotJudged
+from .api import Api
 from .app import App
 from .clock import Clock, RealClock
 from .control import Control
@@ -21,7 +21,7 @@ from .lifecycle import Variant, Version
 from .persistence import Persistence
 from .populate import DEMO_SECONDS, populate
 from .populate import demo as populate_demo
-from .records import Database, Store
+from .records import Database, NotJudged, Store
 from .request_log import RequestLog
 
 
