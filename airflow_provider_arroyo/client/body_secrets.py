@@ -1,20 +1,49 @@
-"""Secrets in what is sent: the body of a request, which a response may repeat, and the settings in it."""
+"""Secrets in what is sent to Arroyo, which a response may repeat: settings, and the source of UDFs in Rust or Python.
+
+In source, these are the strings assigned or passed under a secret name. They are found in the text, without a parser.
+If in doubt, too much is masked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.code_secrets import code_secret_values
 from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, names_user
 from airflow_provider_arroyo.client.sql_secrets import secret_values
-from airflow_provider_arroyo.client.text_secrets import echoed_values
+from airflow_provider_arroyo.client.text_secrets import (
+    Secret,
+    echoed_values,
+    mask,
+    secrets_in_comment,
+    secrets_in_text,
+    without_values,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, Pipeline
 
 _MIN_VARIABLE_LENGTH = 8
 """An environment variable may be a secret whatever its name is; what is shorter is as likely a word of any text."""
+_WORD = r"(?P<word>[A-Za-z_]\w*+) | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<end>[;\n])"
+_RUST = re.compile(
+    rf"""
+    (?P<comment>//[^\n]*+|/\*.*?(?:\*/|\Z))
+    | (?P<string>\bb?r(?P<hashes>\#*+)".*?(?:"(?P=hashes)|\Z)|"(?:[^"\\]|\\.)*+"?|'(?:[^'\\\n]|\\[^\n]{{1,10}}?)')
+    | {_WORD}
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PYTHON = re.compile(
+    rf"""
+    (?P<comment>\#[^\n]*+)
+    | (?P<string>(?P<quotes>\"{{3}}|'{{3}}).*?(?:(?P=quotes)|\Z)|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?)
+    | {_WORD}
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_NAME = re.compile(r"[\w.-]{1,100}")
 
 
 def body_secret_values(body: Mapping[str, Any]) -> frozenset[str]:
@@ -48,18 +77,78 @@ def setting_secret_values(settings: Any) -> frozenset[str]:
 
     :param settings: JSON values, such as the settings of a connector, or environment variables.
     """
-    return echoed_values(_secrets(settings, is_secret=False))
+    return echoed_values(_in_settings(settings, is_secret=False))
 
 
-def _secrets(value: Any, *, is_secret: bool) -> Iterator[str]:
+def _in_settings(value: Any, *, is_secret: bool) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
             is_named = is_secret_name(str(name)) and not names_user(str(name))
-            yield from _secrets(item, is_secret=is_secret or is_named)
+            yield from _in_settings(item, is_secret=is_secret or is_named)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _secrets(item, is_secret=is_secret)
+            yield from _in_settings(item, is_secret=is_secret)
     elif isinstance(value, str) and is_secret and not is_no_secret(value):
         yield value
     elif isinstance(value, str):
         yield from secret_values(value)
+
+
+def redact_code(source: str, language: str | None, values: Iterable[str] = ()) -> str:
+    """Return source with ``***`` in place of its secrets.
+
+    These are the strings that follow a secret name in the same statement, and the same secrets in strings and
+    comments as in SQL.
+
+    :param source: source of a function; it may be broken.
+    :param language: ``python``; anything else is read as Rust.
+    :param values: further secrets, such as values in the SQL that uses it; default none.
+    """
+    return without_values(mask(source, _in_source(source, language)), values)
+
+
+def code_secret_values(source: str, language: str | None) -> frozenset[str]:
+    """Return the secret values in some source, in forms in which a compiler may repeat them.
+
+    :param source, language: see :func:`redact_code`.
+    """
+    return echoed_values(source[one.start : one.end] for one in _in_source(source, language))
+
+
+def _in_source(source: str, language: str | None) -> Iterator[Secret]:
+    """Yield the positions of the secrets; they may overlap."""
+    is_python = language == "python"
+    depth, is_secret = 0, False
+    for found in (_PYTHON if is_python else _RUST).finditer(source):
+        kind, text = found.lastgroup or "", found[0]
+        if kind in ("hashes", "quotes"):
+            kind = "string"
+        if kind == "comment":
+            yield from secrets_in_comment(text, found.start())
+        elif kind == "end" and text == "\n":
+            # In Python, a line is a statement, except within brackets and if it obviously continues.
+            before = source[max(0, found.start() - 100) : found.start()].rstrip(" \t\r")[-1:]
+            is_secret = is_secret and not (is_python and depth == 0 and before not in ("=", "\\"))
+        elif kind == "end" or (not is_python and text in ("{", "}")):
+            is_secret = False
+        elif kind in ("open", "close"):
+            depth = max(0, depth + (1 if kind == "open" else -1))
+        elif kind == "word":
+            is_secret = is_secret or is_secret_name(text)
+        elif kind == "string":
+            start, inner = _inner(text)
+            if is_secret and inner:
+                yield Secret(found.start() + start, found.start() + start + len(inner), "")
+            elif _NAME.fullmatch(inner):
+                is_secret = is_secret_name(inner)
+            else:
+                yield from secrets_in_text(text, found.start())
+
+
+def _inner(text: str) -> tuple[int, str]:
+    """Return where the content of a string begins, and the content."""
+    opened = re.match(r"""(?:br?|r)?\#*("{3}|'{3}|"|')""", text)
+    if opened is None:
+        return 0, text
+    end = text.rfind(opened[1])
+    return opened.end(), text[opened.end() : end if end >= opened.end() else len(text)]

@@ -14,7 +14,7 @@ import urllib3.exceptions
 
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.tls import error_reason, explain_tls, plain_to_tls
+from airflow_provider_arroyo.client.tls import TLS_PORT, error_reason, explain_tls
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
@@ -181,7 +181,7 @@ def _tls_message(chain: list[BaseException], failure: Failure, settings: ClientS
             return message
     text = " ".join(map(str, chain))
     if failure is Failure.NOT_HTTP and any(record in text for record in _TLS_RECORDS):
-        return plain_to_tls(settings.shown_url)
+        return TLS_PORT.format(url=settings.shown_url)
     return None
 
 

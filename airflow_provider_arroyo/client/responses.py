@@ -19,7 +19,6 @@ from airflow_provider_arroyo.client.details import SqlDiagnostic
 from airflow_provider_arroyo.client.reading import UNREADABLE, Listed, NotJsonError, json_of, reason
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
-from airflow_provider_arroyo.client.staleness import what_a_cache_says
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.client.tls import explain_plain_refusal
 from airflow_provider_arroyo.client.words import (
@@ -29,6 +28,7 @@ from airflow_provider_arroyo.client.words import (
     is_about_request,
     is_about_sql,
     only_names_status,
+    what_a_cache_says,
 )
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,

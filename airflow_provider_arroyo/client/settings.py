@@ -240,7 +240,7 @@ def _is_secret(before: str, part: str) -> bool:
 
     Words and tenant ids are not: masking them would break every link to Arroyo's console.
     """
-    from airflow_provider_arroyo.client.path_secrets import is_secret_part, is_uuid, names_secret
+    from airflow_provider_arroyo.client.secret_names import is_secret_part, is_uuid, names_secret
 
     if names_secret(before):
         return len(part) >= MIN_SECRET_LENGTH

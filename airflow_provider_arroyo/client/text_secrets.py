@@ -10,8 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from airflow_provider_arroyo.client.path_secrets import MASK, secret_parts
-from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, secret_shapes
+from airflow_provider_arroyo.client.secret_names import (
+    MASK,
+    is_no_secret,
+    is_secret_name,
+    secret_parts,
+    secret_shapes,
+)
 
 # An option inside a string or a comment, or in SQL with unbalanced quotes.
 _PAIR = re.compile(

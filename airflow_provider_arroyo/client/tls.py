@@ -1,14 +1,22 @@
-"""Sets up TLS from the settings, and explains TLS errors."""
+"""Sets up TLS from the settings, explains TLS errors, and probes a port that closed the connection.
+
+A server that refuses a client certificate, or plain HTTP, often closes the connection without reading the request,
+and the operating system then drops the reason. Without a request, the reason arrives.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import certifi
 
@@ -40,6 +48,21 @@ _WANTS_TLS = (
 )
 _WANTS_CERTIFICATE = ("no required ssl certificate was sent", "the ssl certificate error")
 _VERSIONS = ("ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+
+
+PROBE_SECONDS = 2.0
+"""How long a probe may take, in seconds."""
+
+_WAITS = 4
+"""How often a probe may wait for the port: to connect or shake hands, and to receive something, twice."""
+
+_REQUEST = b"GET /api/v1/ping HTTP/1.0\r\n\r\n"
+
+PLAIN_PORT = (
+    "{url} does not speak TLS: the port responds in plain text. "
+    "Set the scheme to http, or use the port that has TLS."
+)
+TLS_PORT = "The port of {url} expects TLS, but plain HTTP was sent. Set the scheme to https."
 
 
 def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
@@ -107,7 +130,7 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
         return _explain_certificate(error, settings)
     reason = error_reason(error)
     if reason.endswith(_PLAIN_PORT):
-        return plain_port(base_url)
+        return PLAIN_PORT.format(url=base_url)
     if settings.client_cert is None and reason.endswith((*_CERTIFICATE_WANTED, *_CERTIFICATE_REFUSED)):
         return f"{base_url} requires a client certificate, but none was sent. Set client_cert and client_key."
     if reason.endswith(_CERTIFICATE_WANTED):
@@ -156,32 +179,6 @@ def explain_plain_refusal(text: str) -> str | None:
     return None
 
 
-def plain_port(base_url: str) -> str:
-    """Return the message for TLS on a port with plain HTTP."""
-    return (
-        f"{base_url} does not speak TLS: the port responds in plain text. "
-        "Set the scheme to http, or use the port that has TLS."
-    )
-
-
-def plain_to_tls(base_url: str) -> str:
-    """Return the message for plain HTTP on a port with TLS."""
-    return f"The port of {base_url} expects TLS, but plain HTTP was sent. Set the scheme to https."
-
-
-def closes_after_handshake(settings: ClientSettings) -> str:
-    """Return the message for a server that closes after the handshake, without a reason and before any request."""
-    likely = "it requires a client certificate, but none was sent: set client_cert and client_key."
-    if settings.client_cert is not None:
-        likely = (
-            f"it refuses the client certificate {settings.client_cert!r}: check which authorities it trusts."
-        )
-    return (
-        "The server closes the connection right after the TLS handshake, before any request: either Arroyo is down "
-        f"behind a proxy, or {likely}"
-    )
-
-
 def error_reason(error: BaseException) -> str:
     """Return OpenSSL's name for an error, such as ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty if it has none."""
     reason = getattr(error, "reason", None)
@@ -189,3 +186,114 @@ def error_reason(error: BaseException) -> str:
         return reason
     found = re.search(r"\[SSL: (\w+)\]", str(error))
     return found[1] if found else ""
+
+
+class Finding(NamedTuple):
+    """What is wrong with TLS at an address.
+
+    :param message: the problem, and what to do about it.
+    :param is_certain: False if it may also be a proxy whose backend is down.
+    """
+
+    message: str
+    is_certain: bool = True
+
+
+def find_tls_problem(
+    settings: ClientSettings, context: ssl.SSLContext | None, timeout_seconds: float
+) -> Finding | None:
+    """Return what is wrong with TLS at the settings' address; None if nothing is found. Blocks.
+
+    :param settings: the address. No credentials are sent, except the client certificate.
+    :param context: the TLS context to use; None for plain HTTP.
+    :param timeout_seconds: how long it may take.
+    """
+    if timeout_seconds <= 0:
+        return None
+    timeout = timeout_seconds / _WAITS
+    if context is None:
+        return Finding(TLS_PORT.format(url=settings.shown_url)) if _speaks_tls(settings, timeout) else None
+    try:
+        # Once may be a server that is just shutting down; it does not shake hands again, but a proxy without its
+        # backend does.
+        if all(_closes_after_handshake(settings, context, timeout) for _ in range(2)):
+            likely = "it requires a client certificate, but none was sent: set client_cert and client_key."
+            if settings.client_cert is not None:
+                refused = f"it refuses the client certificate {settings.client_cert!r}"
+                likely = f"{refused}: check which authorities it trusts."
+            return Finding(
+                "The server closes the connection right after the TLS handshake, before any request: either "
+                f"Arroyo is down behind a proxy, or {likely}",
+                is_certain=False,
+            )
+    except ssl.SSLError as err:
+        if message := explain_tls(err, settings):
+            return Finding(message)
+    except OSError:
+        pass
+    else:
+        return None
+    return (
+        Finding(PLAIN_PORT.format(url=settings.shown_url)) if _speaks_plain_http(settings, timeout) else None
+    )
+
+
+def _closes_after_handshake(settings: ClientSettings, context: ssl.SSLContext, timeout: float) -> bool:
+    """Return whether the server completes the handshake and then closes, before any request.
+
+    :raises OSError: if there is no handshake, or the server says why it closes.
+    """
+    with (
+        _connect(settings, timeout) as plain,
+        context.wrap_socket(plain, server_hostname=_address(settings)[0]) as secure,
+    ):
+        try:
+            # With TLS 1.3, the server comments on our certificate only now.
+            return secure.recv(1) == b""
+        except TimeoutError:
+            return False
+        except (ssl.SSLEOFError, ConnectionError):
+            return True
+
+
+def _speaks_tls(settings: ClientSettings, timeout: float) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            _connect(settings, timeout) as plain,
+            context.wrap_socket(plain, server_hostname=_address(settings)[0]),
+        ):
+            return True
+    except ssl.SSLError as err:
+        # Only a TLS server sends an alert.
+        return "ALERT" in (err.reason or "")
+    except OSError:
+        return False
+
+
+def _speaks_plain_http(settings: ClientSettings, timeout: float) -> bool:
+    try:
+        with _connect(settings, timeout) as plain:
+            plain.sendall(_REQUEST)
+            # TLS ports often respond to plain text with 400, in plain text.
+            return re.match(rb"HTTP/\d\.\d (?!400)\d", _start_of_response(plain, timeout)) is not None
+    except OSError:
+        return False
+
+
+def _start_of_response(plain: socket.socket, timeout: float) -> bytes:
+    start, ends_at = b"", time.monotonic() + timeout
+    while len(start) < len(b"HTTP/1.1 400") and time.monotonic() < ends_at and (more := plain.recv(64)):
+        start += more
+    return start
+
+
+def _address(settings: ClientSettings) -> tuple[str, int]:
+    parts = urlsplit(settings.base_url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _connect(settings: ClientSettings, timeout: float) -> socket.socket:
+    return socket.create_connection(_address(settings), timeout)

@@ -27,8 +27,7 @@ from airflow_provider_arroyo.client.connections import POOLS, Deadline, within
 from airflow_provider_arroyo.client.proxies import proxy_for
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.tls import make_ssl_context
-from airflow_provider_arroyo.client.tls_probe import PROBE_SECONDS, Finding, find_tls_problem
+from airflow_provider_arroyo.client.tls import PROBE_SECONDS, Finding, find_tls_problem, make_ssl_context
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoError,

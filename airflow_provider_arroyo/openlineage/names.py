@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_provider_arroyo.client.path_secrets import MASK, redact_path
-from airflow_provider_arroyo.client.secret_names import is_secret_name
+from airflow_provider_arroyo.client.secret_names import MASK, is_secret_name, redact_path
 from airflow_provider_arroyo.client.text_secrets import redact_logins
 
 Options = Mapping[str, str]

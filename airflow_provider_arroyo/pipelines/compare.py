@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Job, Pipeline, Udf
-from airflow_provider_arroyo.client.sql_diffs import redacted_diff
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.pipelines.ownership import user_tags_of, without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.pipelines.sql_diffs import redacted_diff
 from airflow_provider_arroyo.text import shorten, visible
 
 _SQL_PARTS = re.compile(

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from airflow_provider_arroyo.client.body_secrets import code_secret_values
 from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.code_secrets import code_secret_values
-from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.reading import all_of, with_name
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
-from airflow_provider_arroyo.client.secret_names import is_secret_name
+from airflow_provider_arroyo.client.secret_names import MASK, is_secret_name
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoConflictError, ArroyoError
 from airflow_provider_arroyo.text import shorten

@@ -11,7 +11,7 @@ from itertools import islice
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import PLACE, SqlDiagnostic
 from airflow_provider_arroyo.client.models import PipelineGraph, Udf
-from airflow_provider_arroyo.client.path_secrets import MASK
+from airflow_provider_arroyo.client.secret_names import MASK
 from airflow_provider_arroyo.client.sql_secrets import find_secrets, secret_values
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoQueryError

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.code_secrets import redact_code
+from airflow_provider_arroyo.client.body_secrets import redact_code
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, PipelineNode, Udf
-from airflow_provider_arroyo.client.path_secrets import MASK
-from airflow_provider_arroyo.client.secret_names import is_secret_name
-from airflow_provider_arroyo.client.sql_diffs import redacted_unified_diff
+from airflow_provider_arroyo.client.secret_names import MASK, is_secret_name
 from airflow_provider_arroyo.client.sql_secrets import redact_sql, secret_values
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
+from airflow_provider_arroyo.pipelines.sql_diffs import redacted_diff
 from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
 from airflow_provider_arroyo.plugin.metrics import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
@@ -248,7 +247,7 @@ def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, A
                     f"generations {old_number} and {new_number} are too large to be compared here: {name} has more "
                     f"than {MAX_SQL:,} characters or {MAX_DIFF_LINES:,} lines."
                 )
-        if found := redacted_unified_diff(before, after):
+        if found := redacted_diff(before, after, has_places=True):
             lines += [f"--- generation {old_number}: {name}", f"+++ generation {new_number}: {name}", *found]
     return {
         "from_generation": old_number,

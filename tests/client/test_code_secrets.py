@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_arroyo.client.code_secrets import code_secret_values, redact_code
+from airflow_provider_arroyo.client.body_secrets import code_secret_values, redact_code
 
 SECRET = "sk-live-abcdef123456"
 

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.request import HttpResponse
-from airflow_provider_arroyo.client.staleness import what_a_cache_says
+from airflow_provider_arroyo.client.words import what_a_cache_says
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from tests.client.server import Server, reply
 

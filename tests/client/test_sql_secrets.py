@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.secret_names import is_secret_name
-from airflow_provider_arroyo.client.sql_diffs import redacted_diff
 from airflow_provider_arroyo.client.sql_secrets import find_secrets, redact_sql, secret_values
 from airflow_provider_arroyo.client.text_secrets import redact_values
+from airflow_provider_arroyo.pipelines.sql_diffs import redacted_diff
 
 OPTIONS = [
     "'auth.password' = 'hunter2'",

@@ -184,7 +184,7 @@ def test_the_diff_is_unified_and_includes_udfs() -> None:
     assert [line for line in lines if line.startswith("@@")] == [
         "@@ -8,7 +8,7 @@",
         "@@ -28,7 +28,7 @@",
-        "@@ -1,1 +1,1 @@",
+        "@@ -1 +1 @@",
     ]
     assert [line for line in lines if line[:2] in ("- ", "+ ")] == [
         "- line 10",
