@@ -261,7 +261,6 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
                 is_retry=self._ti.try_number > 1,
                 outage_tolerance=self.api_outage_tolerance,
             ),
-            ref=self._ref,
             known=self._show_link,
             examine=self._examined,
             notes=ChangeNotes(self._state_store),

@@ -254,9 +254,7 @@ class Change:
         began = self._client.clock()
         self._client.log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
 
-        latest = self._existing.poll_restart_while(
-            self._pipeline.id, _is_changing, self._existing.seconds_left()
-        )
+        latest = self._existing.poll_while(self._pipeline.id, _is_changing, self._existing.seconds_left())
         if latest is None or not _is_changing(latest):
             return latest
         way_out = "stop the pipeline first, with mode='force' if nothing else helps"

@@ -26,8 +26,8 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.change import ChangeNote
 from airflow_provider_arroyo.pipelines.compare import shown
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
-from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting
-from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of, required
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, required
+from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
@@ -131,8 +131,6 @@ class Deploy(DeploySteps):
                 return reached
             progress, result = reached, None
         pipeline = required(progress.pipeline)
-        if progress.late_until is not None:
-            self._generations.remove_late(progress, pipeline)
         if self._job is None:
             # The process that saw it running has ended.
             self._job = self._client_until(self._clock() + RETIRE_SECONDS).get_job(pipeline.pipeline_id)
@@ -310,7 +308,10 @@ class Deploy(DeploySteps):
         _, before = existing.adopt(old.pipeline_id, client.get_job(old.pipeline_id), withdraw_stop=True)
         self.stopped = None
         progress = replace(
-            progress, before=Baseline.of(before, requested_at=began) if before else None, created_at=None
+            progress,
+            starts=True,
+            before=Baseline.of(before, requested_at=began) if before else None,
+            created_at=None,
         )
         return Waiting(progress=progress, wait=self._running(old, progress, rolled_back=stored))
 

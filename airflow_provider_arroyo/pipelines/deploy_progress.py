@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
@@ -15,7 +15,9 @@ from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitP
 from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Step, Strategy
 from airflow_provider_arroyo.pipelines.ownership import Deployment
 
-UNREADABLE = (
+T = TypeVar("T")
+
+_UNREADABLE = (
     "How far this deploy got cannot be read: another version of airflow-provider-arroyo wrote it. Clear this task; "
     "it continues from what it finds."
 )
@@ -110,7 +112,7 @@ class DeployProgress(JsonValue):
         try:
             return cls.from_dict(value)
         except ValueError as err:
-            raise ArroyoError(UNREADABLE) from err
+            raise ArroyoError(_UNREADABLE) from err
 
     @property
     def step(self) -> Step:
@@ -149,3 +151,10 @@ class Done:
     progress: DeployProgress
     pipeline: PipelineRef | None
     job: Job | None = None
+
+
+def required(value: T | None) -> T:
+    """Return a value that must be set at this step of a deploy."""
+    if value is None:
+        raise ArroyoError(_UNREADABLE)
+    return value

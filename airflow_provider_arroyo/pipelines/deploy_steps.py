@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
@@ -28,10 +28,10 @@ from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, naming
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
 from airflow_provider_arroyo.pipelines.deploy_progress import (
-    UNREADABLE,
     DeployOptions,
     DeployProgress,
     Waiting,
+    required,
 )
 from airflow_provider_arroyo.pipelines.existing import (
     Action,
@@ -54,8 +54,6 @@ from airflow_provider_arroyo.pipelines.stopping import (
 )
 from airflow_provider_arroyo.text import duration, shorten
 
-T = TypeVar("T")
-
 _LEAST_SECONDS = 5.0
 """How much time a repeated stop needs at least."""
 
@@ -67,7 +65,6 @@ class DeploySteps:
     :param label: of this deploy; the generation is filled in.
     :param namespace: of this Airflow.
     :param options: how to deploy.
-    :param ref: returns the reference of a pipeline, with its page in the console.
     :param known: called with the wanted pipeline as soon as it is known.
     :param examine: returns the errors and the diagnosis of a pipeline for the error of a wait, as far as they can be
         found out.
@@ -83,7 +80,6 @@ class DeploySteps:
         namespace: Namespace,
         options: DeployOptions,
         *,
-        ref: Callable[[Pipeline], PipelineRef],
         known: Callable[[PipelineRef], None],
         examine: Callable[[WaitResult, PipelineRef], tuple[Sequence[JobError], Diagnosis | None]],
         notes: ChangeNotes,
@@ -95,9 +91,8 @@ class DeploySteps:
         """What is wanted; only in the process that made the plan."""
         self._label = label
         self._deployment = required(label.deployment)
-        self._generations = Generations(client_until, self._deployment, label, namespace, options, clock)
+        self._generations = Generations(client_until, label, namespace, options, clock)
         self._options = options
-        self._ref = ref
         self._known = known
         self._examine = examine
         self._notes = notes
@@ -275,10 +270,9 @@ class DeploySteps:
 
     def _after_proof(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         pipeline = required(progress.pipeline)
-        if result.outcome in (Outcome.STOPPED, Outcome.DELETED):
-            # It may have been stopped to be replaced.
-            self._generations.check_newest(progress)
-        elif progress.starts and result.outcome is not Outcome.UNREACHABLE:
+        # It may have been stopped or deleted to be replaced.
+        is_gone = result.outcome in (Outcome.STOPPED, Outcome.DELETED)
+        if is_gone or (progress.starts and result.outcome is not Outcome.UNREACHABLE):
             self._generations.give_way(progress, progress.generation, pipeline)
         if result.outcome is Outcome.REACHED:
             self._job = result.job
@@ -300,6 +294,9 @@ class DeploySteps:
         return progress.done()
 
     # -- what the steps share ----------------------------------------------------------------------------------
+
+    def _ref(self, pipeline: Pipeline) -> PipelineRef:
+        return PipelineRef.of(pipeline, self._client_until(self._clock()).settings)
 
     def _running(
         self, pipeline: PipelineRef, progress: DeployProgress, rolled_back: Pipeline | None = None
@@ -331,10 +328,3 @@ def request_id_of(pipeline: Pipeline) -> str:
     """Return the id of the request that created a pipeline; empty for one without a label."""
     label = OwnershipLabel.of(pipeline)
     return label.request_id if label else ""
-
-
-def required(value: T | None) -> T:
-    """Return a value that must be set at this step of a plan."""
-    if value is None:
-        raise ArroyoError(UNREADABLE)
-    return value

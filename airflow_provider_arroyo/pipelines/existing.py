@@ -173,22 +173,7 @@ class Existing:
             return job
         # The change and the next run need time, too.
         seconds = min(_BETWEEN_RUNS_SECONDS, self.seconds_left() / 2)
-        return self.poll_restart_while(pipeline_id, lambda latest: latest.state not in _SETTLED, seconds)
-
-    def poll_restart_while(
-        self, pipeline_id: str, condition: Callable[[Job], bool], seconds: float
-    ) -> Job | None:
-        """Do the same as :meth:`poll_while`, and force a restart in which Arroyo is stuck.
-
-        :param pipeline_id, condition, seconds: see there.
-        """
-        stuck = StuckRestart(self._client, pipeline_id)
-
-        def is_met(job: Job) -> bool:
-            stuck.poll(job)
-            return condition(job)
-
-        return self.poll_while(pipeline_id, is_met, seconds)
+        return self.poll_while(pipeline_id, lambda latest: latest.state not in _SETTLED, seconds)
 
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.
@@ -243,16 +228,22 @@ class Existing:
     def poll_while(self, pipeline_id: str, condition: Callable[[Job], bool], seconds: float) -> Job | None:
         """Poll a pipeline's job while a condition holds; return it as last seen, None if there is none.
 
+        A restart in which Arroyo is stuck is forced.
+
         :param pipeline_id: id of the pipeline.
         :param condition: returns whether to poll again.
         :param seconds: for how long; 0 polls once.
         """
         job: Job | None = None
+        stuck = StuckRestart(self._client, pipeline_id)
 
         def is_over() -> bool:
             nonlocal job
             job = self._client.get_job(pipeline_id)
-            return job is None or not condition(job)
+            if job is None:
+                return True
+            stuck.poll(job)
+            return not condition(job)
 
         self.retry_until(is_over, seconds)
         return job

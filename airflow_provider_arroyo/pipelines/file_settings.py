@@ -54,12 +54,30 @@ def _choice(*allowed: str) -> _Check:
     return check
 
 
+def _check_tags(value: Any, argument: str) -> dict[str, str]:
+    # Imported only here: needed when a folder is read, not when a DAG is parsed.
+    from airflow_provider_arroyo.pipelines.ownership import check_user_tags
+
+    tags = check_string_map(value, argument)
+    check_user_tags(tags)
+    return tags
+
+
+def _check_paths(value: Any, argument: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{argument} must be a list of paths of .rs or .py files, got {value!r}")
+    for item in value:
+        if Path(item).suffix not in UDF_LANGUAGES:
+            raise ValueError(f"{argument} must be paths of .rs or .py files, got {item!r}")
+    return value
+
+
 SETTINGS: Mapping[str, _Check] = {
     "pipeline_name": check_pipeline_name,
     "parallelism": check_parallelism,
     "checkpoint_interval": check_checkpoint_interval,
-    "udfs": lambda value, argument: _check_paths(value, argument),
-    "tags": lambda value, argument: _check_tags(value, argument),
+    "udfs": _check_paths,
+    "tags": _check_tags,
     "env_vars": check_string_map,
     "state_url": check_text,
     "scheduler_config": check_json_object,
@@ -129,21 +147,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
-
-
-def _check_tags(value: Any, argument: str) -> dict[str, str]:
-    # Imported only here: needed when a folder is read, not when a DAG is parsed.
-    from airflow_provider_arroyo.pipelines.ownership import check_user_tags
-
-    tags = check_string_map(value, argument)
-    check_user_tags(tags)
-    return tags
-
-
-def _check_paths(value: Any, argument: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{argument} must be a list of paths of .rs or .py files, got {value!r}")
-    for item in value:
-        if Path(item).suffix not in UDF_LANGUAGES:
-            raise ValueError(f"{argument} must be paths of .rs or .py files, got {item!r}")
-    return value

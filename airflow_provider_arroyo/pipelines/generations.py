@@ -14,7 +14,7 @@ from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoNotFound
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import Generation
-from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, required
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.owned import (
     Labelled,
@@ -23,7 +23,6 @@ from airflow_provider_arroyo.pipelines.owned import (
     which_namespace_to_set,
 )
 from airflow_provider_arroyo.pipelines.ownership import (
-    Deployment,
     Namespace,
     OwnershipLabel,
     UnreadableLabelError,
@@ -48,7 +47,6 @@ class Generations:
     """Finds the pipelines of one deployment, and gives way to other deploys of it.
 
     :param client_until: returns a client whose requests end at a given time, in seconds since the epoch.
-    :param deployment: the deployment.
     :param label: of this deploy.
     :param namespace: of this Airflow.
     :param options: how to deploy.
@@ -58,14 +56,13 @@ class Generations:
     def __init__(
         self,
         client_until: Callable[[float], ArroyoClient],
-        deployment: Deployment,
         label: OwnershipLabel,
         namespace: Namespace,
         options: DeployOptions,
         clock: Callable[[], float],
     ) -> None:
         self._client_until = client_until
-        self._deployment = deployment
+        self._deployment = required(label.deployment)
         self._label = label
         self._namespace = namespace
         self._options = options
@@ -217,55 +214,35 @@ class Generations:
         # A failed create may still have taken effect, and one of an earlier try may come in late.
         return label.task == self._label.task and label.try_number <= self._label.try_number
 
-    def check_newest(self, progress: DeployProgress) -> None:
-        """Check that no other deploy has created a higher generation.
-
-        :raises ArroyoDeployError: if one has.
-        """
-        for one in self.find(self._client_until(self._clock() + RETIRE_SECONDS)):
-            if one.number > progress.generation:
-                raise self.lost(str(one))
-
     def give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
-        """Stop what was created or resumed, if another deploy has created a higher generation meanwhile.
+        """Check that no other deploy has come first; a pipeline that this one started is stopped then.
 
-        A late create of this deploy is removed instead.
+        Repeated for as long as a create may still come in late. A duplicate is removed, and so is a late create of a
+        deploy that is rolled back.
 
         :param progress: the progress of this deploy.
-        :param number, pipeline: the generation that was created or resumed.
-        :raises ArroyoDeployError: if another deploy has.
+        :param number, pipeline: the generation that is to stay, and its pipeline.
+        :raises ArroyoDeployError: if another deploy has created a higher generation, or this one first.
         """
         # A late create may come in after the deadline.
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
         existing = Existing(client)
 
+        is_rollback = progress.failure is not None
+
         def check() -> None:
             for one in self.find(client):
-                if one.number <= number:
+                if one.number < number + is_rollback or one.pipeline.id == pipeline.pipeline_id:
                     continue
-                if progress.failure is not None and self.is_mine(one, progress):
+                if is_rollback and self.is_mine(one, progress):
                     existing.remove(one.pipeline.id)
-                else:
+                    continue
+                if progress.starts and one.number > number:
                     existing.stop(pipeline.pipeline_id)
-                    raise self.lost(str(one))
+                raise self.lost(str(one))
 
-        existing.retry_until(check, self._late_seconds(progress))
-
-    def remove_late(self, progress: DeployProgress, pipeline: PipelineRef) -> None:
-        """Remove duplicates of the new pipeline, from a create that came in late or was sent twice.
-
-        :param progress: the progress of this deploy.
-        :param pipeline: the new pipeline.
-        :raises ArroyoDeployError: if another one is older, so that this one was removed.
-        """
-        client = self._client_until(self._clock() + RETIRE_SECONDS)
-
-        def check() -> None:
-            for one in self.find(client):
-                if one.number == progress.generation and one.pipeline.id != pipeline.pipeline_id:
-                    raise self.lost(str(one))
-
-        Existing(client).retry_until(check, self._late_seconds(progress))
+        late_until = progress.late_until or 0.0
+        existing.retry_until(check, max(0.0, late_until - self._clock()))
 
     def lost(self, what: str, more: str = "") -> ArroyoDeployError:
         """Return the error of a deploy that lost to another one.
@@ -278,9 +255,6 @@ class Generations:
             f"deploy does not touch it and changes nothing more.{more} A retry of this task makes a new plan.",
             is_lost_race=True,
         )
-
-    def _late_seconds(self, progress: DeployProgress) -> float:
-        return 0.0 if progress.late_until is None else max(0.0, progress.late_until - self._clock())
 
 
 def interval_seconds(pipeline: Pipeline) -> float:

@@ -14,7 +14,6 @@ import yaml  # type: ignore[import-untyped]  # its stubs are another package
 
 from airflow_provider_arroyo.text import shorten
 
-_MAX_DEPTH = 50
 _CONSTANTS = {
     "": None,
     **dict.fromkeys(("null", "Null", "NULL"), None),
@@ -22,17 +21,10 @@ _CONSTANTS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
-_NUMBER_IN_YAML_1_2 = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+"
+_AMBIGUOUS_STRING = re.compile(
+    # PyYAML reads these as text, but YAML 1.2 as numbers, and other readers of YAML 1.1 as booleans.
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+|[yYnN]"
 )
-_BOOL_IN_YAML_1_1 = ("y", "Y", "n", "N")
-"""PyYAML reads these as text, but other readers do not."""
-_HOW_TO_WRITE = {
-    "int": "or write it as a plain number, such as 10 or 1.5",
-    "float": "or write it as a plain number, such as 10 or 1.5",
-    "bool": "or write true or false",
-    "null": "or write null",
-}
 
 
 class YamlError(ValueError):
@@ -64,31 +56,24 @@ def read_mapping(text: str) -> dict[str, Item]:
     :raises YamlError: if it is not YAML, not a mapping, or ambiguous.
     """
     try:
-        _check_events(text)
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise YamlError("YAML aliases are not allowed", _line(event))
+            if getattr(event, "tag", None) is not None:
+                tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+                raise YamlError(f"YAML tags such as {shorten(tag, 80)} are not allowed", _line(event))
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise YamlError("must be a YAML mapping", _line(node))
+        return _items(node, depth=2)
+    except RecursionError as err:
+        raise YamlError("is nested too deeply", None) from err
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         problem = getattr(err, "problem", None) or str(err)
         raise YamlError(f"is not YAML: {shorten(problem)}", None if mark is None else mark.line + 1) from err
-    if node is None:
-        return {}
-    if not isinstance(node, yaml.MappingNode):
-        raise YamlError("must be a YAML mapping", _line(node))
-    return _items(node, depth=2)
-
-
-def _check_events(text: str) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent):
-            raise YamlError("YAML aliases are not allowed", line)
-        if getattr(event, "tag", None) is not None:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise YamlError(f"YAML tags such as {shorten(tag, 80)} are not allowed", line)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise YamlError("is nested too deeply", line)
 
 
 def _items(node: yaml.MappingNode, depth: int = 1) -> dict[str, Item]:
@@ -121,16 +106,14 @@ def _plain(node: yaml.ScalarNode) -> Any:
         number = float(text) if "." in text else int(text)
         if str(number) == text:
             return number
-    kind = node.tag.rpartition(":")[2]
-    if _NUMBER_IN_YAML_1_2.fullmatch(text):
-        kind = "float"
-    elif text in _BOOL_IN_YAML_1_1:
-        kind = "bool"
-    if kind == "str":
+    if node.tag == "tag:yaml.org,2002:str" and not _AMBIGUOUS_STRING.fullmatch(text):
         return text
-    advice = ["put quotes around it if it is text", *filter(None, [_HOW_TO_WRITE.get(kind)])]
-    raise YamlError(f"{shorten(text, 80)!r} is ambiguous in YAML; {', '.join(advice)}", _line(node))
+    raise YamlError(
+        f"{shorten(text, 80)!r} is ambiguous in YAML; put quotes around it if it is text, or write true, false, null "
+        "or a plain number, such as 10 or 1.5",
+        _line(node),
+    )
 
 
-def _line(node: yaml.Node) -> int:
+def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1

@@ -16,7 +16,7 @@ from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import Difference, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted, naming
-from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
+from airflow_provider_arroyo.pipelines.existing import Action, is_down
 from airflow_provider_arroyo.pipelines.ownership import (
     Namespace,
     OwnershipLabel,
@@ -41,14 +41,12 @@ class OnExisting(StrEnum):
     """Raise an error that names it."""
 
 
-class Submission:
+class Submission(PipelineCreator):
     """One submit, which any try of its task can run.
 
-    :param client: sends the requests; its log gets a line for each action.
-    :param spec: the wanted pipeline.
-    :param label: its owner.
-    :param users_id: an id that the user chose for it, and that no server may ignore; default None: its owner's.
-    :param namespace: the owner's namespace; default an explicitly set one.
+    Has the parameters of :class:`.PipelineCreator`, and:
+
+    :param namespace: the owner's namespace.
     :param on_existing: what to do with a pipeline that an earlier try created, default adopt.
     :raises ValueError: if the user's tags collide with ours.
     """
@@ -59,16 +57,13 @@ class Submission:
         spec: PipelineSpec,
         label: OwnershipLabel,
         *,
+        namespace: Namespace,
         users_id: str | None = None,
-        namespace: Namespace | None = None,
         on_existing: OnExisting = OnExisting.ADOPT,
     ) -> None:
         check_user_tags(spec.tags)
-        self._client = client
-        self._spec = spec
-        self._label = label
-        self._users_id = users_id
-        self._namespace = namespace or Namespace(name=label.task.namespace, is_explicit=True)
+        super().__init__(client, spec, label, users_id=users_id)
+        self._namespace = namespace
         self._on_existing = on_existing
         self.is_pending = True
         """Whether :meth:`run` may still create the pipeline: even after an alarm interrupted it, since a request that
@@ -78,13 +73,11 @@ class Submission:
         """Whether :meth:`run` ended with a pipeline that a request of this try created."""
         self.adopted: Pipeline | None = None
         """The pipeline of an earlier try, once it was found; None if one must be created."""
-        self._existing = Existing(client)
-        self._creator = PipelineCreator(client, spec, label, users_id=users_id)
 
     @property
     def pipeline(self) -> Pipeline | None:
         """The pipeline that is known to exist although :meth:`run` failed; None if none is known."""
-        return self._creator.created or self.adopted
+        return self.created or self.adopted
 
     def run(self) -> Submitted:
         """Find the pipeline or create it, and make sure that it is asked to run.
@@ -108,10 +101,10 @@ class Submission:
     def _run(self) -> Submitted:
         if self._label.try_number > 1:
             # On any server: the earlier try may have used another id, or a server without PUT.
-            if (found := self._creator.owned.find_one()) is not None:
+            if (found := self.owned.find_one()) is not None:
                 return self._take(found)
-            self._creator.owned.check_other_namespaces(self._namespace)
-        created = self._creator.create(finds_first=True)
+            self.owned.check_other_namespaces(self._namespace)
+        created = self.create(finds_first=True)
         return created if created.action is Action.CREATED else self._take(created.pipeline)
 
     def find_created(self, client: ArroyoClient) -> Pipeline | None:
@@ -124,7 +117,7 @@ class Submission:
         for pipeline in client.list_pipelines(limit=_NEWEST):
             with suppress(UnreadableLabelError):
                 label = OwnershipLabel.of(pipeline)
-                if label is not None and label.request_id in self._creator.request_ids:
+                if label is not None and label.request_id in self.request_ids:
                     return pipeline
         return None
 
@@ -143,7 +136,7 @@ class Submission:
             )
         if job is not None and job.is_from_0_15:
             # Check this before a replace deletes anything.
-            self._creator.check_old_server()
+            self.check_old_server()
         if self._on_existing is OnExisting.REPLACE:
             return self._replace(pipeline)
         differences = compare(self._spec, pipeline).definition
@@ -199,7 +192,7 @@ class Submission:
         )
         self._existing.remove(pipeline.id, may_stop=may_stop)
         self.adopted = None
-        created = self._creator.create()
+        created = self.create()
         if created.action is Action.CREATED:
             return replace(created, action=Action.REPLACED)
         raise ArroyoError(f"Pipeline {pipeline.id!r} was deleted and exists again: another try is running.")

@@ -109,7 +109,6 @@ class DeployBench(Bench):
                 label,
                 where,
                 DeployOptions(**given),
-                ref=lambda one: PipelineRef(pipeline_id=one.id, name=one.name),
                 known=self.known.append,
                 examine=partial(self._examine, client),
                 notes=ChangeNotes(notes),
