@@ -41,7 +41,7 @@ class Shared:
 
     async def open(self, url: str) -> None:
         from airflow_provider_arroyo.polling.clock import SteadyClock
-        from airflow_provider_arroyo.polling.shared_polls import JobPolls
+        from airflow_provider_arroyo.polling.job_polls import JobPolls
 
         self._url = url
         self._clock = SteadyClock()

@@ -191,7 +191,7 @@ class ConnectedTask:
         :raises ArroyoNotFoundError: if there is no such pipeline, and the task does not wait for one.
         """
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
-        from airflow_provider_arroyo.polling.poll import single_try
+        from airflow_provider_arroyo.polling.connection import single_try
 
         # Leave time for the wait itself.
         limit = self.clock() + max(1.0, deadline - self.clock()) / 2

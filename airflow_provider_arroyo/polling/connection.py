@@ -1,4 +1,4 @@
-"""The connection that all waits of a poller share."""
+"""The client as polls use it: each is tried once, and the connection is looked up again while polls fail."""
 
 from __future__ import annotations
 
@@ -11,15 +11,48 @@ from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
-from airflow_provider_arroyo.polling.poll import reload_in_outage
+from airflow_provider_arroyo.exceptions import ArroyoNoConnectionError
 from airflow_provider_arroyo.polling.threads import Run
 
 T = TypeVar("T")
 
 Connect = Callable[[], Awaitable[ArroyoClient]]
 
+LEAST_POLL_SECONDS = 5.0
+"""How long a poll may take, in seconds, if no outage is tolerated: a slow response is not an outage."""
+
 _RELOAD_SECONDS = 10.0
-"""Minimum time between two look-ups of the connection while polls fail, in seconds."""
+"""Minimum time between two look-ups of a shared connection while polls fail, in seconds."""
+
+
+def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
+    """Return a client that tries each request once, for as long as a poll may take.
+
+    :param client: the client.
+    :param tolerance_seconds: how long an outage may last; a poll may take as long, but at least 5 seconds.
+    :param deadline: a time of ``time.monotonic`` after which nothing is tried; default None, no deadline.
+    """
+    settings = client.settings
+    allowed = settings.connect_timeout_seconds + settings.read_timeout_seconds
+    return client.with_limits(
+        max_elapsed_seconds=0.0,
+        first_try_seconds=min(allowed, max(LEAST_POLL_SECONDS, tolerance_seconds)),
+        deadline=deadline,
+    )
+
+
+def is_missed(failures: int) -> bool:
+    """Return whether a poll was just missed, after that many consecutive failed tries."""
+    return failures > 0 and failures % (POLL_RETRIES + 1) == 0
+
+
+def reload(client: ArroyoClient) -> None:
+    """Load the client's settings again, in case the connection was edited to end an outage.
+
+    :raises ArroyoSettingsError: if they now lead to another server, or cannot be used.
+    """
+    with suppress(ArroyoNoConnectionError):
+        client.reload()
 
 
 def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -28,7 +61,7 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 
 class Connection:
-    """The client: connected once, however many waits need it, and looked up again while polls fail.
+    """The client that all waits of a poller share: connected once, and looked up again while polls fail.
 
     :param connect: returns the client.
     :param run: runs a blocking function in a thread.
@@ -60,16 +93,15 @@ class Connection:
             raise
 
     async def reload(self, failures: int) -> None:
-        """Look up the connection again after each missed poll, in case it was edited to end an outage.
+        """Look up the connection again after each missed poll, but not for each wait.
 
         :param failures: number of consecutive failed tries.
-        :raises ArroyoSettingsError: if it now leads to another server, or cannot be used.
+        :raises ArroyoSettingsError: see :func:`reload`.
         """
-        is_missed = failures > 0 and failures % (POLL_RETRIES + 1) == 0
-        if not is_missed or self._monotonic() < self._reloaded_at + _RELOAD_SECONDS:
-            return
-        self._reloaded_at = self._monotonic()
-        await self._run(partial(reload_in_outage, await self.client(), failures))
+        now = self._monotonic()
+        if is_missed(failures) and now >= self._reloaded_at + _RELOAD_SECONDS:
+            self._reloaded_at = now
+            await self._run(partial(reload, await self.client()))
 
     def close(self) -> None:
         """Close the client. A request in progress ends by itself in its thread."""

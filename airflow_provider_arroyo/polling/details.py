@@ -1,9 +1,11 @@
-"""Reads the details of a job that a wait needs."""
+"""Reads the details of a job that a wait needs: in a worker between two polls, in a triggerer in parallel to them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client import endpoints
@@ -15,52 +17,70 @@ from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import WRITTEN
 from airflow_provider_arroyo.monitoring.condition import Finding, Reading
-from airflow_provider_arroyo.monitoring.metrics import UnknownNameError
+from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS, UnknownNameError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.connection import Connection, single_try
+from airflow_provider_arroyo.polling.threads import Run
+from airflow_provider_arroyo.polling.waiters import Waiter
 
-Share = Callable[[Job, Callable[[], Reading]], Reading]
+MAX_READS = 2
+"""How many waits of a triggerer read at the same time."""
+
+MAX_READS_PER_SECOND = 100
+"""Maximum checkpoint reads per second. More would cost a triggerer much of its core; waits then read less often."""
+
+_SLOW_SECONDS = 1.0
+_SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
+"""How long the waits of a triggerer share the metrics of a job, in seconds: there are no newer ones."""
+
+Fetched = Reading | ArroyoError
 
 
-def read(
-    client: ArroyoClient, plan: WaitPlan, finding: Finding, job: Job, share: Share | None = None
-) -> Reading | ArroyoError:
-    """Return the details of a job that a wait needs, or the error.
+def fetch(client: ArroyoClient, plan: WaitPlan, job: Job) -> Fetched:
+    """Return the checkpoints or the metrics of a job, whichever a plan needs, or the error.
 
-    May take a while even after the response has arrived, so do not call it on an event loop.
+    :param client: sends the request once.
+    :param plan: the plan.
+    :param job: the job.
+    """
+    where = plan.pipeline.pipeline_id, job.id
+    request: Request[Any] = replace(endpoints.list_checkpoints(*where), read=_read_checkpoints)
+    if plan.metric is not None:
+        request = endpoints.list_metrics(*where)
+    try:
+        response = client.send(request)
+        # A proof needs all checkpoints, so one that cannot be read is an error here.
+        value = tuple(response.value) if plan.metric is None else response.value
+    except ArroyoError as err:
+        return err
+    date = response.server_date
+    return Reading(value, None if date is None else date.timestamp())
+
+
+def measure(client: ArroyoClient, plan: WaitPlan, finding: Finding, fetched: Fetched) -> Fetched:
+    """Return the value of a plan's metric, measured from the metrics of its job; anything else as it is.
+
+    May take a while, so do not call it on an event loop.
 
     :param client: sends each request once.
     :param plan, finding: of the wait.
-    :param job: the job.
-    :param share: gets the metrics of a job from a function, or from another wait; default None, from the function.
+    :param fetched: from :func:`fetch`.
     """
+    if plan.metric is None or isinstance(fetched, ArroyoError):
+        return fetched
+    pipeline = plan.pipeline
     try:
-        if plan.metric is None:
-            request = endpoints.list_checkpoints(plan.pipeline.pipeline_id, job.id)
-            checkpoints = _fetch(client, replace(request, read=_read_checkpoints))
-            # A proof needs all of them, so one that cannot be read is an error here.
-            return checkpoints._replace(value=tuple(checkpoints.value))
-
-        def fetch() -> Reading:
-            return _fetch(client, endpoints.list_metrics(plan.pipeline.pipeline_id, job.id))
-
-        fetched = fetch() if share is None else share(job, fetch)
-        measured = plan.metric.measured(
-            fetched.value, lambda: client.get_pipeline(plan.pipeline.pipeline_id).graph, finding
+        value = plan.metric.measured(
+            fetched.value, lambda: client.get_pipeline(pipeline.pipeline_id).graph, finding
         )
-        return fetched._replace(value=measured)
     except ArroyoError as err:
         return err
     except UnknownNameError as err:
-        return ArroyoError(f"{plan.pipeline.label}: {err}", is_fatal=True)
-
-
-def _fetch(client: ArroyoClient, request: Request[Any]) -> Reading:
-    response = client.send(request)
-    date = response.server_date
-    return Reading(response.value, None if date is None else date.timestamp())
+        return ArroyoError(f"{pipeline.label}: {err}", is_fatal=True)
+    return fetched._replace(value=value)
 
 
 def _read_checkpoints(response: HttpResponse) -> Listed[Checkpoint]:
@@ -88,8 +108,57 @@ def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) ->
     job, due, sent_at = wait.job, wait.details_due(), clock()
     if job is None or due is None or due > sent_at:
         return None
-    found = read(client, wait.plan, wait.finding, job)
+    found = measure(client, wait.plan, wait.finding, fetch(client, wait.plan, job))
     is_cut_short = isinstance(found, ArroyoError) and clock() >= wait.ends_at()
     if is_cut_short and wait.finding.seen is not None:
         return None  # the end of the wait interrupted it, so it says nothing about the job
     return wait.observe_details(job, found, clock(), sent_at=sent_at)
+
+
+class DetailReader:
+    """Reads for the waits of a shared poller, without delaying any poll.
+
+    :param connection: the connection.
+    :param run: runs a blocking function in a thread.
+    :param monotonic: a monotonic clock in seconds.
+    """
+
+    def __init__(self, connection: Connection, run: Run, monotonic: Callable[[], float]) -> None:
+        self._connection = connection
+        self._run = run
+        self._monotonic = monotonic
+        self._slots = asyncio.Semaphore(MAX_READS)
+        self._metrics: dict[tuple[str, int], asyncio.Future[Fetched]] = {}
+        self._next_at = monotonic()
+
+    async def read(self, waiter: Waiter, job: Job) -> None:
+        """Read what a wait needs of a job, and let it observe that."""
+        wait, at = waiter.wait, waiter.clock.from_monotonic
+        client = single_try(await self._connection.client(), 0.0)
+        async with self._slots:
+            if wait.plan.metric is None:  # metrics are shared
+                now = self._monotonic()
+                pause, self._next_at = self._next_at - now, max(self._next_at, now) + 1 / MAX_READS_PER_SECOND
+                await asyncio.sleep(max(0.0, pause))
+            sent_at = self._monotonic()
+            request = asyncio.ensure_future(self._read(client, wait, job))
+            try:
+                # A read without a response makes room for another one.
+                await asyncio.wait({request}, timeout=_SLOW_SECONDS)
+            except asyncio.CancelledError:
+                request.cancel()
+                raise
+        found, now = await request, self._monotonic()
+        waiter.observe(lambda: wait.observe_details(job, found, at(now), sent_at=at(sent_at)))
+
+    async def _read(self, client: ArroyoClient, wait: PipelineWait, job: Job) -> Fetched:
+        plan, finding, run = wait.plan, wait.finding, (job.id, job.run_id)
+        if plan.metric is None:
+            checkpoints: Fetched = await self._run(partial(fetch, client, plan, job))
+            return checkpoints
+        if run not in self._metrics:
+            self._metrics[run] = asyncio.ensure_future(self._run(partial(fetch, client, plan, job)))
+            asyncio.get_running_loop().call_later(_SHARED_SECONDS, self._metrics.pop, run)
+        metrics = await asyncio.shield(self._metrics[run])
+        measured: Fetched = await self._run(partial(measure, client, plan, finding, metrics))
+        return measured

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
-from airflow_provider_arroyo.exceptions import (
-    ArroyoAmbiguousNameError,
-    ArroyoError,
-    ArroyoNoConnectionError,
-    ArroyoNoSuchNameError,
-    ArroyoUnreadableItemError,
-)
+from airflow_provider_arroyo.client.retry import poll_retry_seconds
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.connection import is_missed, reload, single_try
 from airflow_provider_arroyo.polling.details import observe_now
+from airflow_provider_arroyo.polling.names import (
+    FIND_REST,
+    FIND_SECONDS,
+    Resolve,
+    may_resolve_again,
+    means_another,
+    observe_look_up,
+)
 
 T = TypeVar("T")
 
@@ -32,46 +33,6 @@ FIRST_POLL_SECONDS = 2.0
 
 _LAST_POLL_SECONDS = 0.5
 """How long the first poll may take, in seconds, if an outage has already lasted longer than tolerated."""
-
-LEAST_POLL_SECONDS = 5.0
-"""How long a poll may take, in seconds, if no outage is tolerated: a slow response is not an outage."""
-
-FIND_SECONDS = 2.0
-"""Time between two look-ups of a name in seconds, if reading the list takes less than a tenth of that."""
-
-FIND_REST = 10.0
-"""Minimum pause after a look-up, as a multiple of its duration: lists of pipelines are large."""
-
-Resolve = Callable[[ArroyoClient], PipelineRef]
-"""Returns the pipeline that a name means; raises :class:`ArroyoNoSuchNameError` if there is none."""
-
-
-def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
-    """Return a client that tries each request once, for as long as a poll may take.
-
-    :param client: the client.
-    :param tolerance_seconds: how long an outage may last; a poll may take as long, but at least 5 seconds.
-    :param deadline: a time of ``time.monotonic`` after which nothing is tried; default None, no deadline.
-    """
-    settings = client.settings
-    allowed = settings.connect_timeout_seconds + settings.read_timeout_seconds
-    return client.with_limits(
-        max_elapsed_seconds=0.0,
-        first_try_seconds=min(allowed, max(LEAST_POLL_SECONDS, tolerance_seconds)),
-        deadline=deadline,
-    )
-
-
-def reload_in_outage(client: ArroyoClient, failures: int) -> None:
-    """Load the client's settings again after each missed poll, in case the connection was edited to end an outage.
-
-    :param client: the client.
-    :param failures: number of consecutive failed tries.
-    :raises ArroyoSettingsError: if they now lead to another server, or cannot be used.
-    """
-    if failures and failures % (POLL_RETRIES + 1) == 0:
-        with suppress(ArroyoNoConnectionError):
-            client.reload()
 
 
 class Polls:
@@ -176,7 +137,8 @@ def poll_until(
     """
 
     def send() -> WaitResult | None:
-        reload_in_outage(client, polls.failures)
+        if is_missed(polls.failures):
+            reload(client)
         poll = single_try(client, polls.tolerance_seconds, clock.to_monotonic(polls.limit))
         if resolve is not None and not wait.plan.pipeline.pipeline_id:
             return observe_look_up(wait, clock, partial(resolve, poll))
@@ -213,57 +175,3 @@ def poll_until(
             sleep(polls.seconds_to(polls.next_at, until, wait.details_due()))
         if result.is_over:
             return result
-
-
-# -- names -----------------------------------------------------------------------------------------------------------
-
-
-def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> PipelineRef:
-    """Return the pipeline that a name means.
-
-    :param client: sends the requests.
-    :param name: the exact name.
-    :param rule: further arguments of :func:`.resolve_name`.
-    :raises ArroyoNoSuchNameError: if there is none.
-    :raises ArroyoError: if the look-up fails, or several could be meant.
-    """
-    return PipelineRef.of(resolve_name(client, name, **rule).pipeline, client.settings)
-
-
-def observe_look_up(
-    wait: PipelineWait, clock: SteadyClock, look_up: Callable[[], PipelineRef]
-) -> WaitResult | None:
-    """Let a wait observe a look-up of its pipeline; return its result, None once the pipeline is found.
-
-    :param wait: the wait.
-    :param clock: the clock of the wait.
-    :param look_up: returns the pipeline.
-    :raises ArroyoError: if it is unknown whether there is one.
-    """
-    try:
-        wait.found(look_up())
-    except ArroyoNoSuchNameError as err:
-        return wait.observe_missing(clock(), err.elsewhere)
-    except ArroyoUnreadableItemError as err:
-        if wait.plan.pipeline.name in err.names:
-            raise
-        # It most likely is another one, and a wait changes nothing.
-        return wait.observe_missing(clock(), str(err))
-    return None
-
-
-def may_resolve_again(wait: PipelineWait) -> bool:
-    """Return whether the name of a wait's pipeline may mean another one by now, and a look-up may tell."""
-    # In an outage, the look-up would fail too, and the next polls would start over with their retries.
-    return wait.may_be_replaced and wait.unreachable_since is None
-
-
-def means_another(client: ArroyoClient, wait: PipelineWait, resolve: Resolve) -> bool:
-    """Return whether the name of a wait's pipeline now means another one, or several; False if unknown."""
-    try:
-        found = resolve(client)
-    except ArroyoAmbiguousNameError:
-        return True  # the next look-up reports it
-    except ArroyoError:
-        return False
-    return found.pipeline_id != wait.plan.pipeline.pipeline_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,21 +15,19 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import Connect, Connection, start
-from airflow_provider_arroyo.polling.poll import (
+from airflow_provider_arroyo.polling.connection import LEAST_POLL_SECONDS, Connect, Connection, start
+from airflow_provider_arroyo.polling.details import DetailReader
+from airflow_provider_arroyo.polling.job_polls import SLOW_SECONDS, JobPolls
+from airflow_provider_arroyo.polling.names import (
     FIND_SECONDS,
-    FIRST_POLL_SECONDS,
-    LEAST_POLL_SECONDS,
-    Polls,
     Resolve,
+    SharedNames,
     may_resolve_again,
     observe_look_up,
 )
-from airflow_provider_arroyo.polling.shared_details import DetailReader
-from airflow_provider_arroyo.polling.shared_names import SharedNames
-from airflow_provider_arroyo.polling.shared_polls import SLOW_SECONDS, JobPolls
+from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, Polls
 from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
-from airflow_provider_arroyo.polling.waiters import Observation, Waiter
+from airflow_provider_arroyo.polling.waiters import Waiter
 from airflow_provider_arroyo.text import duration
 
 
@@ -91,8 +89,8 @@ class SharedPoller:
                     return result
                 if on_found is not None:
                     await on_found(wait.plan.pipeline)
-            waiter = Waiter(interval_seconds, polls.tolerance_seconds, self._monotonic())
-            if (result := await self._watch(new_polls(), waiter, resolve, resolve_seconds)) is not None:
+            waiter = Waiter(wait, clock, interval_seconds, self._monotonic())
+            if (result := await self._watch(waiter, new_polls(), resolve, resolve_seconds)) is not None:
                 return result
             wait.find_again()
 
@@ -113,11 +111,10 @@ class SharedPoller:
                 return found
 
     async def _watch(
-        self, polls: Polls, waiter: Waiter, resolve: Resolve | None, resolve_seconds: float
+        self, waiter: Waiter, polls: Polls, resolve: Resolve | None, resolve_seconds: float
     ) -> WaitResult | None:
         """Poll until the wait is over; return None once its name means another pipeline."""
-        wait, clock = polls.wait, polls.clock
-        target = self._jobs.join(waiter, wait.plan.pipeline.pipeline_id, wait.job)
+        wait, clock, target = waiter.wait, waiter.clock, self._jobs.join(waiter)
         joined_at, polled = clock(), target.polls + self._jobs.list_polls
         # A poll that hung before this wait joined does not count for it, and meanwhile no other is sent.
         silent_until = joined_at + max(waiter.tolerance_seconds, LEAST_POLL_SECONDS)
@@ -125,17 +122,14 @@ class SharedPoller:
         seconds = max(FIRST_POLL_SECONDS, polls.seconds_to())
         try:
             while True:
-                observe: Observation | None = None
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(seconds, max(0.0, silent_until - clock()))):
-                        observe = await waiter.next()
+                result = await waiter.next(min(seconds, max(0.0, silent_until - clock())))
+                if waiter.is_replaced:
+                    return None
                 # Including those that showed no change, and those sent for others.
                 before, polled = polled, target.polls + self._jobs.list_polls
                 wait.polled(polled - before)
-                if observe is not None:
+                if result is not None:
                     silent_until = float("inf")
-                    if (result := observe(wait, clock)) is None:
-                        return None
                 elif clock() < silent_until:
                     result = wait.tick(clock())
                 else:
@@ -145,39 +139,41 @@ class SharedPoller:
                 polls.log()
                 if result.is_over:
                     return result
-                now, due, read_at = clock(), wait.next_due(), wait.details_due()
+                now, due, job, read_at = clock(), wait.next_due(), wait.job, wait.details_due()
                 if due <= now:
                     # Only a poll can settle it, and may be slow; the deadline must not wait for it.
                     target.wants_next = True
                     due = min(wait.ends_at(), now + SLOW_SECONDS)
-                resolves = resolve is not None and may_resolve_again(wait)
-                if waiter.reading is None:
-                    if wait.job is not None and read_at is not None and read_at <= now:
-                        self._read(waiter, partial(self._details.read, wait.plan, wait.finding, wait.job))
-                    elif resolve is not None and resolves and resolve_at <= now:
+                others = []
+                if job is not None and read_at is not None:
+                    others.append(read_at)
+                    if read_at <= now:
+                        self._read(waiter, partial(self._details.read, waiter, job))
+                if resolve is not None and may_resolve_again(wait):
+                    if resolve_at <= now:
+                        self._read(waiter, partial(self._names.look_again, waiter, resolve))
                         resolve_at = now + resolve_seconds
-                        self._read(waiter, partial(self._names.look_again, wait, resolve))
-                others = (read_at, resolve_at if resolves else None)
-                later = [at for at in others if at is not None and at > now]
-                seconds = max(0.0, min([due, *later]) - now)
+                    others.append(resolve_at)
+                seconds = max(0.0, min([due, *(at for at in others if at > now)]) - now)
         finally:
             if waiter.reading is not None:
                 waiter.reading.cancel()
             self._jobs.leave(waiter, target)
 
     @staticmethod
-    def _read(waiter: Waiter, work: Callable[[], Awaitable[Observation]]) -> None:
+    def _read(waiter: Waiter, work: Callable[[], Awaitable[None]]) -> None:
         """Read something for a waiter, in parallel to its polls; one read at a time for each waiter."""
 
         async def read() -> None:
             try:
-                waiter.notify(await work())
+                await work()
             except Exception as err:  # noqa: BLE001  # a bug; the wait raises it
                 waiter.fail(err)
             finally:
                 waiter.reading = None
 
-        waiter.reading = start(read())
+        if waiter.reading is None:
+            waiter.reading = start(read())
 
     def close(self) -> None:
         """Close the client."""

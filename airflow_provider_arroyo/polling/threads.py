@@ -26,18 +26,14 @@ class DaemonThreads:
     def __init__(self, name: str) -> None:
         self._name = name
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._idle = 0
+        self._idle = threading.Semaphore(0)
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function in a thread and return its result; if cancelled, it continues and its result is dropped."""
         future: Future[T] = Future()
-        with self._lock:
-            has_idle = self._idle > 0
-            self._idle -= has_idle
-        self._work.put((future, function))
-        if not has_idle:
+        if not self._idle.acquire(blocking=False):
             threading.Thread(target=self._loop, name=self._name, daemon=True).start()
+        self._work.put((future, function))
         return await asyncio.wrap_future(future)
 
     def _loop(self) -> None:
@@ -45,11 +41,9 @@ class DaemonThreads:
             try:
                 future, function = self._work.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                with self._lock:
-                    if self._idle == 0:
-                        continue  # work for it is about to be added
-                    self._idle -= 1
+                if self._idle.acquire(blocking=False):
                     return
+                continue  # work for it is about to be added
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function())
@@ -57,5 +51,4 @@ class DaemonThreads:
                     future.set_exception(err)
             # An idle thread keeps no references.
             del future, function
-            with self._lock:
-                self._idle += 1
+            self._idle.release()

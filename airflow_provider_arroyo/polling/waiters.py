@@ -1,9 +1,10 @@
-"""The waits on a shared poller, their pipelines, and how they are notified. Times are of ``time.monotonic``."""
+"""The waits on a shared poller, and their pipelines. Times are of ``time.monotonic``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,55 +15,65 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 
-Observation = Callable[[PipelineWait, SteadyClock], WaitResult | None]
-"""Passes the result of a request to a wait, with the wait's own clock. Returns the result of the wait; None if its
-name means another pipeline.
-"""
+
+async def sleep_or_wake(seconds: float, wake: asyncio.Event) -> None:
+    """Sleep until the time is over or the event is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """One wait on a poller.
+    """One wait on a poller, which lets it observe; the coroutine that waits logs its messages and ends it.
 
+    :param wait: decides.
+    :param clock: the clock of the wait.
     :param interval_seconds: its poll interval.
-    :param tolerance_seconds: its outage tolerance.
     :param joined_at: only polls that were sent later count.
     :param reading: the task that reads something else for it; None if none is in progress.
+    :param is_replaced: whether its name was found to mean another pipeline.
     """
 
+    wait: PipelineWait
+    clock: SteadyClock
     interval_seconds: float
-    tolerance_seconds: float
     joined_at: float
     reading: asyncio.Task[None] | None = None
-    # An asyncio queue takes three kilobytes, too much for a thousand waits.
-    _observations: list[Observation] = field(default_factory=list)
-    _is_notified: asyncio.Future[None] | None = None
+    is_replaced: bool = False
+    _result: WaitResult | None = None
+    _error: BaseException | None = None
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """Its interval and outage tolerance."""
-        return self.interval_seconds, self.tolerance_seconds
+    def tolerance_seconds(self) -> float:
+        """How long an outage may last."""
+        return self.wait.plan.outage_tolerance.total_seconds()
 
-    def notify(self, observation: Observation) -> None:
-        """Pass the result of a request to it."""
-        self._observations.append(observation)
-        if self._is_notified is not None and not self._is_notified.done():
-            self._is_notified.set_result(None)
+    def observe(self, observe: Callable[[], WaitResult]) -> None:
+        """Let the wait observe something; an exception ends only this wait."""
+        try:
+            self._result = observe()
+        except Exception as err:  # noqa: BLE001  # raised by next()
+            self.fail(err)
+        self._wake.set()
 
     def fail(self, error: BaseException) -> None:
         """End the wait with an exception."""
+        self._error = error
+        self._wake.set()
 
-        def raise_error(wait: PipelineWait, clock: SteadyClock) -> WaitResult:
-            raise error.with_traceback(None)
+    async def next(self, seconds: float) -> WaitResult | None:
+        """Return the result of the wait after it observed something; None if it did not within some seconds.
 
-        self.notify(raise_error)
-
-    async def next(self) -> Observation:
-        """Return the oldest result that the wait has not observed yet; wait if there is none."""
-        while not self._observations:
-            self._is_notified = asyncio.get_running_loop().create_future()
-            await self._is_notified
-        return self._observations.pop(0)
+        :raises Exception: what ended the wait.
+        """
+        await sleep_or_wake(seconds, self._wake)
+        self._wake.clear()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        result, self._result = self._result, None
+        return result
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +87,7 @@ class Target:
     :param seen_at: when a poll last responded, except lists that showed no change.
     :param item: the job as last shown in the list; None if the list does not show it.
     :param is_hanging: whether its last single poll got no response in time.
-    :param wants_next: whether to notify of the next poll even if it shows no change.
+    :param wants_next: whether the waits must observe the next poll even if it shows no change.
     :param waiters: its waiters.
     :param wake: set if it must be polled at once.
     """
@@ -103,14 +114,14 @@ class Target:
         return min(waiter.tolerance_seconds for waiter in self.waiters)
 
     def give_job(self, job: Job | None, sent_at: float, now: float) -> bool:
-        """Process a successful poll, pass it to the waiters concerned, and return whether it showed a change."""
+        """Process a successful poll, let the waits concerned observe it, and return whether it showed a change."""
         has_changed = job != self.job
         self.job, self.seen_at = job, now
         if has_changed or self.wants_next:
             self.wants_next = False
             for waiter in self.waiters:
                 if sent_at >= waiter.joined_at:
-                    waiter.notify(lambda wait, clock: wait.observe(job, clock.from_monotonic(now)))
+                    waiter.observe(partial(waiter.wait.observe, job, waiter.clock.from_monotonic(now)))
                 else:
                     self.wants_next = True
         return has_changed
@@ -118,7 +129,7 @@ class Target:
     def give_error(
         self, error: ArroyoError, sent_at: float, now: float, listed_at: float, retry_in: float
     ) -> None:
-        """Pass a failed poll to the waiters.
+        """Let the waits observe a failed poll.
 
         :param error: the error.
         :param sent_at: when the poll was sent.
@@ -128,24 +139,18 @@ class Target:
         """
         self.wants_next = True
         responded_at = self.seen_at if self.item is None else max(self.seen_at, listed_at)
-
-        def observe(wait: PipelineWait, clock: SteadyClock, *, knows_response: bool) -> WaitResult:
-            return wait.observe_error(
-                error,
-                clock.from_monotonic(now),
-                sent_at=clock.from_monotonic(sent_at),
-                responded_at=clock.from_monotonic(responded_at) if knows_response else None,
-                retry_in=retry_in,
-            )
-
         for waiter in self.waiters:
+            at = waiter.clock.from_monotonic
             if sent_at >= waiter.joined_at:
-                waiter.notify(partial(observe, knows_response=responded_at >= waiter.joined_at))
-
-    def fail(self, error: BaseException) -> None:
-        """End all waits with an exception."""
-        for waiter in self.waiters:
-            waiter.fail(error)
+                observe = partial(
+                    waiter.wait.observe_error,
+                    error,
+                    at(now),
+                    sent_at=at(sent_at),
+                    responded_at=at(responded_at) if responded_at >= waiter.joined_at else None,
+                    retry_in=retry_in,
+                )
+                waiter.observe(observe)
 
     def leave_list(self, listed_at: float) -> None:
         """Record that the list no longer shows it.

@@ -193,7 +193,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         from airflow_provider_arroyo.monitoring.outcome import Outcome
         from airflow_provider_arroyo.monitoring.result import WaitResult
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
-        from airflow_provider_arroyo.polling.poll import resolve_ref
+        from airflow_provider_arroyo.polling.names import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         progress, keeping = self.progress, None

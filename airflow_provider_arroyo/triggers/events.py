@@ -177,7 +177,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> ArroyoError | None:
         """Poll until there is something to report; return the error, if any."""
         from airflow_provider_arroyo.monitoring.outcome import Outcome
-        from airflow_provider_arroyo.polling.poll import resolve_ref
+        from airflow_provider_arroyo.polling.names import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         def resolve(client: ArroyoClient) -> PipelineRef:

@@ -19,7 +19,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
 from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
-from airflow_provider_arroyo.polling import shared, shared_polls
+from airflow_provider_arroyo.polling import job_polls, shared
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.polling.support import until
@@ -118,7 +118,7 @@ async def test_a_new_wait_gets_its_job_from_an_unchanged_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing changes on the server, and the last list was read before any wait for this pipeline began."""
-    monkeypatch.setattr(shared_polls, "prefers_list", lambda *_: True)
+    monkeypatch.setattr(job_polls, "prefers_list", lambda *_: True)
     log, clock = logging.getLogger("tests.chaos.regressions"), SteadyClock()
     with ArroyoSandbox(arroyo_version="0.16", seed=1, pipelines=3, clock=ManualClock()) as sandbox:
         sandbox.advance(30)

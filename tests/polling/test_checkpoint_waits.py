@@ -15,8 +15,8 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.details import MAX_READS, MAX_READS_PER_SECOND
 from airflow_provider_arroyo.polling.poll import poll_until
-from airflow_provider_arroyo.polling.shared_details import MAX_READS, MAX_READS_PER_SECOND
 from tests.polling.fake_arroyo import CHECKPOINTS, Answer, FakeArroyo
 from tests.polling.support import Waits, a_logger, a_plan
 from tests.polling.virtual_time import EPOCH, ManualTime, VirtualClock, virtual

@@ -15,7 +15,7 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, prefers_list
+from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS, prefers_list
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, turns, virtual
@@ -133,7 +133,7 @@ async def test_the_same_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
 
     from airflow_provider_arroyo.client.reading import iter_items
 
-    monkeypatch.setattr("airflow_provider_arroyo.polling.joblist.iter_items", counted)
+    monkeypatch.setattr("airflow_provider_arroyo.polling.job_list.iter_items", counted)
     server = FakeArroyo()
     waits = Waits(server)
     names = server.many(30)

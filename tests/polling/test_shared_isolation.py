@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
-from airflow_provider_arroyo.polling.shared_polls import LIST_PAUSE_SECONDS
+from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.job_polls import LIST_PAUSE_SECONDS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger, waiting
 from tests.polling.virtual_time import now, pass_time, virtual

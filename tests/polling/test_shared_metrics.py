@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from typing import Any
 
 import pytest
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.exceptions import ArroyoConnectionError
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Reading
-from airflow_provider_arroyo.polling.shared_details import SharedMetrics
+from airflow_provider_arroyo.polling import details
+from airflow_provider_arroyo.polling.connection import Connection
+from airflow_provider_arroyo.polling.details import DetailReader, Fetched
+from tests.polling.fake_arroyo import FakeArroyo
+from tests.polling.virtual_time import now, virtual
+
+
+class Waiting:
+    """A wait for a metric; records what it observes."""
+
+    def __init__(self) -> None:
+        self.wait = self.plan = self.clock = self
+        self.metric, self.finding = "a metric", None
+        self.seen: list[Any] = []
+
+    def from_monotonic(self, seconds: float) -> float:
+        return seconds
+
+    def observe_details(self, job: Job, found: Fetched, at: float, *, sent_at: float) -> None:
+        self.seen.append(found.value if isinstance(found, Reading) else found)
+
+    def observe(self, observe: Any) -> None:
+        observe()
 
 
 def job(job_id: str = "job_1", run_id: int = 1) -> Job:
@@ -18,47 +40,55 @@ def job(job_id: str = "job_1", run_id: int = 1) -> Job:
 
 
 class Server:
-    """Counts the fetches; each one lasts until it is released."""
+    """Numbers its responses, each of which takes half a second."""
 
-    def __init__(self) -> None:
-        self.fetched = 0
-        self.began, self.released = threading.Event(), threading.Event()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: ArroyoError | None = None) -> None:
+        self.requests = 0
+        self._error = error
+        monkeypatch.setattr(details, "fetch", self._fetch)
+        monkeypatch.setattr(details, "measure", lambda client, plan, finding, fetched: fetched)
+        self._reader = DetailReader(Connection(FakeArroyo().connect, self._run, now), self._run, now)
 
-    def fetch(self) -> Reading:
-        self.fetched += 1
-        self.began.set()
-        assert self.released.wait(60)
-        return Reading(self.fetched)
+    def _fetch(self, *_: Any) -> Fetched:
+        self.requests += 1
+        return self._error or Reading(self.requests)
 
+    async def _run(self, function: Any) -> Any:
+        before = self.requests
+        result = function()
+        await asyncio.sleep(0.5 * (self.requests - before))
+        return result
 
-def test_callers_during_a_request_or_just_after_it_share_the_response() -> None:
-    server, now = Server(), [100.0]
-    shared = SharedMetrics(lambda: now[0])
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(shared.get, job(), server.fetch)
-        assert server.began.wait(60)
-        others = [pool.submit(shared.get, job(), server.fetch) for _ in range(3)]
-        server.released.set()
-        assert [one.result(60).value for one in (first, *others)] == [1, 1, 1, 1]
-    now[0] += 1.7
-    assert shared.get(job(), server.fetch).value == 1
-    assert shared.get(job("job_2"), server.fetch).value == 2
-    now[0] += 0.2
-    assert shared.get(job(), server.fetch).value == 3
-    # The values of the previous run are not shared with this one.
-    assert shared.get(job(run_id=2), server.fetch).value == 4
+    async def read(self, *jobs: Job) -> list[Any]:
+        """Let a wait for each job read its metrics at the same time; return what they observe."""
+        waits: list[Any] = [Waiting() for _ in jobs]
+        await asyncio.gather(*(self._reader.read(*both) for both in zip(waits, jobs, strict=True)))
+        return [wait.seen[0] for wait in waits]
 
 
-def test_a_failure_is_shared_but_not_stored() -> None:
-    now = [100.0]
-    shared = SharedMetrics(lambda: now[0])
-    error = ArroyoConnectionError("Connection reset")
+def test_waits_during_a_request_or_just_after_it_share_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    @virtual
+    async def main() -> None:
+        server = Server(monkeypatch)
+        assert await server.read(job(), job(), job(), job()) == [1, 1, 1, 1]
+        await asyncio.sleep(1.2)
+        assert await server.read(job(), job("job_2")) == [1, 2]
+        assert await server.read(job()) == [3]
+        # The values of the previous run are not shared with this one.
+        assert await server.read(job(run_id=2)) == [4]
 
-    def fail() -> Reading:
-        raise error
+    main()
 
-    for _ in range(2):
-        with pytest.raises(ArroyoConnectionError, match="Connection reset"):
-            shared.get(job(), fail)
-    now[0] += 2
-    assert shared.get(job(), lambda: Reading(5)).value == 5
+
+def test_a_failure_is_shared_but_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    @virtual
+    async def main() -> None:
+        error = ArroyoConnectionError("Connection reset")
+        server = Server(monkeypatch, error)
+        assert await server.read(job(), job()) == [error, error]
+        assert server.requests == 1
+        await asyncio.sleep(2)
+        assert await server.read(job()) == [error]
+        assert server.requests == 2
+
+    main()

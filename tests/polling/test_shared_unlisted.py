@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual

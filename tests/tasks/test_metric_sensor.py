@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
 
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError
 from airflow_provider_arroyo.monitoring import rules
-from airflow_provider_arroyo.polling import shared_details
+from airflow_provider_arroyo.polling import details
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors import metric as sensor_module
 from airflow_provider_arroyo.sensors.arroyo import ArroyoMetricSensor
@@ -45,7 +45,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the sensor read metrics as often as the fast sandbox measures them."""
     for module in (sensor_module, rules):
         monkeypatch.setattr(module, "MEASURED_EVERY_SECONDS", 2 / SPEED / 4)
-    monkeypatch.setattr(shared_details, "_SHARED_SECONDS", 0.0)
+    monkeypatch.setattr(details, "_SHARED_SECONDS", 0.0)
 
 
 def sense(pipeline_id: str | None = None, **more: Any) -> Make:
@@ -259,7 +259,7 @@ def test_sensors_of_a_triggerer_share_the_metrics_of_a_pipeline(
     sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline_id = running(arrange)
-    monkeypatch.setattr(shared_details, "_SHARED_SECONDS", 0.4)
+    monkeypatch.setattr(details, "_SHARED_SECONDS", 0.4)
     makes = [sense(pipeline_id, above=50 + number, timeout=1.5) for number in range(10)]
     triggers = [defer(make(deferrable=True, defer_after=0)) for make in makes]
     before = sandbox.requests.count("GET", METRICS)

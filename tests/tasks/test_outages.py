@@ -94,7 +94,7 @@ def test_a_wait_announces_an_outage_and_its_end(
         "monitoring.wait",
         "monitoring.progress",
         "monitoring.messages",
-        "polling.poll",
+        "polling.connection",
     ):
         # An outage is announced after that many retries, which take only tenths of a second here.
         monkeypatch.setattr(f"airflow_provider_arroyo.{module}.POLL_RETRIES", 2)

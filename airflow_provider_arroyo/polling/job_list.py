@@ -1,10 +1,8 @@
-"""The list of jobs: when to poll it, and what it shows of the awaited pipelines."""
+"""The list of jobs: whether to poll it, and what it shows of the awaited pipelines."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.models import Job
@@ -19,9 +17,6 @@ from airflow_provider_arroyo.polling.waiters import Target
 
 MAX_SINGLE_POLLS = 8
 """How many single polls are sent at the same time; for more pipelines, the list is polled."""
-
-_MAX_INTERVAL_SECONDS = 1.0
-_HUNG_SECONDS = 3.0
 
 _JOBS_PER_SINGLE_POLL = 50
 """How many jobs make ``GET /jobs`` as expensive for the server as one additional single poll (measured)."""
@@ -45,35 +40,6 @@ def may_concern_list_alone(error: BaseException | None) -> bool:
         return error.status not in (401, 429)
     # What could not be sent as a list poll could not be sent as a single poll either.
     return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
-
-
-class ListPace:
-    """How often the list is polled: the longer it takes, the less often.
-
-    Uses the median of its last five durations, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self._durations: deque[float] = deque([0.0], maxlen=5)
-
-    def add(self, seconds: float) -> None:
-        """Record how long a list poll took."""
-        self._durations.append(seconds)
-
-    @property
-    def interval(self) -> float:
-        """Minimum time between two list polls in seconds, while nobody joins."""
-        return min(5 * median(self._durations), _MAX_INTERVAL_SECONDS)
-
-    @property
-    def least_interval(self) -> float:
-        """The same while waits keep joining: the server gets a pause as long as the last list poll took."""
-        return 2 * median(self._durations)
-
-    @property
-    def hung_after(self) -> float:
-        """After how many seconds without a response single polls are tried."""
-        return max(_HUNG_SECONDS, 5 * median(self._durations))
 
 
 class JobList(NamedTuple):

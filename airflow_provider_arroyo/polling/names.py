@@ -1,4 +1,4 @@
-"""The look-ups of names in a triggerer: all waits on a connection share one list of names."""
+"""Looking up a pipeline by its name. In a triggerer, all waits on a connection share one list of names."""
 
 from __future__ import annotations
 
@@ -6,24 +6,84 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.reading import all_of
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoUnreadableItemError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAmbiguousNameError,
+    ArroyoError,
+    ArroyoNoSuchNameError,
+    ArroyoUnreadableItemError,
+)
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import Connection
-from airflow_provider_arroyo.polling.poll import (
-    FIND_REST,
-    FIND_SECONDS,
-    Resolve,
-    means_another,
-    single_try,
-)
+from airflow_provider_arroyo.polling.connection import Connection, single_try
 from airflow_provider_arroyo.polling.threads import Run
-from airflow_provider_arroyo.polling.waiters import Observation
+from airflow_provider_arroyo.polling.waiters import Waiter
+
+FIND_SECONDS = 2.0
+"""Time between two look-ups of a name in seconds, if reading the list takes less than a tenth of that."""
+
+FIND_REST = 10.0
+"""Minimum pause after a look-up, as a multiple of its duration: lists of pipelines are large."""
+
+Resolve = Callable[[ArroyoClient], PipelineRef]
+"""Returns the pipeline that a name means; raises :class:`ArroyoNoSuchNameError` if there is none."""
+
+
+def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> PipelineRef:
+    """Return the pipeline that a name means.
+
+    :param client: sends the requests.
+    :param name: the exact name.
+    :param rule: further arguments of :func:`.resolve_name`.
+    :raises ArroyoNoSuchNameError: if there is none.
+    :raises ArroyoError: if the look-up fails, or several could be meant.
+    """
+    return PipelineRef.of(resolve_name(client, name, **rule).pipeline, client.settings)
+
+
+def observe_look_up(
+    wait: PipelineWait, clock: SteadyClock, look_up: Callable[[], PipelineRef]
+) -> WaitResult | None:
+    """Let a wait observe a look-up of its pipeline; return its result, None once the pipeline is found.
+
+    :param wait: the wait.
+    :param clock: the clock of the wait.
+    :param look_up: returns the pipeline.
+    :raises ArroyoError: if it is unknown whether there is one.
+    """
+    try:
+        wait.found(look_up())
+    except ArroyoNoSuchNameError as err:
+        return wait.observe_missing(clock(), err.elsewhere)
+    except ArroyoUnreadableItemError as err:
+        if wait.plan.pipeline.name in err.names:
+            raise
+        # It most likely is another one, and a wait changes nothing.
+        return wait.observe_missing(clock(), str(err))
+    return None
+
+
+def may_resolve_again(wait: PipelineWait) -> bool:
+    """Return whether the name of a wait's pipeline may mean another one by now, and a look-up may tell."""
+    # In an outage, the look-up would fail too, and the next polls would start over with their retries.
+    return wait.may_be_replaced and wait.unreachable_since is None
+
+
+def means_another(client: ArroyoClient, wait: PipelineWait, resolve: Resolve) -> bool:
+    """Return whether the name of a wait's pipeline now means another one, or several; False if unknown."""
+    try:
+        found = resolve(client)
+    except ArroyoAmbiguousNameError:
+        return True  # the next look-up reports it
+    except ArroyoError:
+        return False
+    return found.pipeline_id != wait.plan.pipeline.pipeline_id
 
 
 class SharedNames:
@@ -61,18 +121,15 @@ class SharedNames:
         found: PipelineRef = await self._run(partial(resolve, single_try(client, tolerance)))
         return found
 
-    async def look_again(self, wait: PipelineWait, resolve: Resolve) -> Observation:
-        """Look up the name of a wait's pipeline, which may be replaced, again; return what the wait observes."""
-        pipeline, is_another = wait.plan.pipeline, False
+    async def look_again(self, waiter: Waiter, resolve: Resolve) -> None:
+        """Look up the name of a wait, whose pipeline may be replaced, once more; note it if it was."""
+        wait, pipeline = waiter.wait, waiter.wait.plan.pipeline
         with suppress(ArroyoError):
             client, ids = await self._ids_of(str(pipeline.name), 0.0)
             if not ids <= {pipeline.pipeline_id}:
-                is_another = await self._run(partial(means_another, single_try(client, 0.0), wait, resolve))
-
-        def observe(wait: PipelineWait, clock: SteadyClock) -> WaitResult | None:
-            return None if is_another and wait.may_be_replaced else wait.tick(clock())
-
-        return observe
+                find = partial(means_another, single_try(client, 0.0), wait, resolve)
+                waiter.is_replaced = await self._run(find) and wait.may_be_replaced
+        waiter.observe(lambda: wait.tick(waiter.clock()))
 
     async def _ids_of(
         self, name: str, tolerance_seconds: float, failures: int = 0

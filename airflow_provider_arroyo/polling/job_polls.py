@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from itertools import islice
+from statistics import median
 from typing import TypeVar
 
 from airflow_provider_arroyo.client import endpoints
@@ -21,17 +21,15 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import get
 from airflow_provider_arroyo.client.retry import poll_retry_seconds
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.polling.connection import Connection, start
-from airflow_provider_arroyo.polling.joblist import (
+from airflow_provider_arroyo.polling.connection import Connection, single_try, start
+from airflow_provider_arroyo.polling.job_list import (
     MAX_SINGLE_POLLS,
     JobList,
-    ListPace,
     may_concern_list_alone,
     prefers_list,
 )
-from airflow_provider_arroyo.polling.poll import single_try
 from airflow_provider_arroyo.polling.threads import Run
-from airflow_provider_arroyo.polling.waiters import Target, Waiter
+from airflow_provider_arroyo.polling.waiters import Target, Waiter, sleep_or_wake
 
 T = TypeVar("T")
 
@@ -43,6 +41,10 @@ SLOW_SECONDS = 1.0
 
 _MAX_SINGLE_POLLS_PER_SECOND = 300
 """Maximum single polls per second. More would cost a triggerer much of its core, so the intervals get longer."""
+
+_MAX_LIST_INTERVAL_SECONDS = 1.0
+_LIST_HUNG_SECONDS = 3.0
+"""How long the list may take, in seconds, until single polls are tried; longer if it usually takes long."""
 
 _PROBES = 3
 _BATCH = 10
@@ -75,7 +77,8 @@ class JobPolls:
         """For pipelines whose last poll got no response, so that they delay only each other."""
         self._list_task: asyncio.Task[None] | None = None
         self._list_wake = asyncio.Event()
-        self._list_pace = ListPace()
+        self._list_seconds: deque[float] = deque([0.0], maxlen=5)
+        """How long the last polls of the list took."""
         self._list_seen_at = float("-inf")
         self._list_has_failed = False
         """Whether the last poll of the list failed although single polls succeeded."""
@@ -86,20 +89,16 @@ class JobPolls:
 
     # -- the waiters -------------------------------------------------------------------------------------------
 
-    def join(self, waiter: Waiter, pipeline_id: str, job: Job | None) -> Target:
-        """Poll a pipeline for a waiter, now and at its interval; return the pipeline.
-
-        :param waiter: the waiter.
-        :param pipeline_id: id of the pipeline.
-        :param job: the job as the wait last saw it.
-        """
+    def join(self, waiter: Waiter) -> Target:
+        """Poll the pipeline of a wait, now and at its interval; return the pipeline."""
+        pipeline_id, job = waiter.wait.plan.pipeline.pipeline_id, waiter.wait.job
         target = self._targets.get(pipeline_id)
         if target is None:
             target = self._targets[pipeline_id] = Target(pipeline_id, sent_at=waiter.joined_at, job=job)
             self._must_parse = True
         target.waiters.add(waiter)
         target.wants_next = True
-        self._limits[waiter.limits] += 1
+        self._limits[waiter.interval_seconds, waiter.tolerance_seconds] += 1
         if len(target.waiters) == 1:
             self._choose()
         # At once, and singly if possible; many newcomers wait for the list.
@@ -113,7 +112,7 @@ class JobPolls:
     def leave(self, waiter: Waiter, target: Target) -> None:
         """Poll no longer for a waiter."""
         target.waiters.discard(waiter)
-        self._limits[waiter.limits] -= 1
+        self._limits[waiter.interval_seconds, waiter.tolerance_seconds] -= 1
         self._limits += Counter()  # keeps what is positive
         if not target.waiters:
             del self._targets[target.pipeline_id]
@@ -138,15 +137,13 @@ class JobPolls:
         self, targets: Iterable[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
     ) -> float:
         """Notify the waits of targets that a poll failed; return how long to wait before the next one."""
-        pause = poll_retry_seconds(failures, interval, error)
-        async for target in _in_batches(targets):
-            target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
+        pause, now = poll_retry_seconds(failures, interval, error), self._monotonic()
         try:
             await self._connection.reload(failures)
         except ArroyoError as err:
-            now = self._monotonic()
-            async for target in _in_batches(targets):
-                target.give_error(err, now, now, self._list_seen_at, pause)
+            error, sent_at = err, now
+        async for target in _in_batches(targets):
+            target.give_error(error, sent_at, now, self._list_seen_at, pause)
         return pause
 
     # -- single polls ------------------------------------------------------------------------------------------
@@ -176,10 +173,10 @@ class JobPolls:
                         self._must_parse = True
                     least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
                     pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
-                await _sleep_or_wake(pause, target.wake)
+                await sleep_or_wake(pause, target.wake)
         except Exception as err:  # noqa: BLE001  # a bug; the waits raise it
             self._singles.pop(target, None)
-            target.fail(err)
+            _fail([target], err)
 
     async def _get_job(self, target: Target) -> Job | None:
         """Poll a pipeline as soon as there is a slot for it."""
@@ -227,18 +224,19 @@ class JobPolls:
                     await asyncio.sleep(pause)
                     continue
                 failures, last_body, self._list_has_failed = 0, listed.body, False
-                self._list_pace.add(self._monotonic() - sent_at)
+                self._list_seconds.append(self._monotonic() - sent_at)
                 await self._take_list(listed, sent_at)
-                await _sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
+                await sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
                 # However many join one after the other, the server gets a pause as long as the list poll took.
-                await asyncio.sleep(sent_at + self._list_pace.least_interval - self._monotonic())
+                await asyncio.sleep(sent_at + 2 * median(self._list_seconds) - self._monotonic())
         except Exception as err:  # noqa: BLE001  # as in a single poll
             self._list_task = None
-            for target in self._targets.values():
-                target.fail(err)
+            _fail(self._targets.values(), err)
 
     def _list_interval(self) -> float:
-        return max(min(interval for interval, _ in self._limits), self._list_pace.interval)
+        """Return the time between two polls of the list in seconds: the longer it takes, the less often."""
+        wanted = min(interval for interval, _ in self._limits)
+        return max(wanted, min(5 * median(self._list_seconds), _MAX_LIST_INTERVAL_SECONDS))
 
     async def _get_list(self, last_body: bytes | None) -> JobList:
         client = await self._connection.client()
@@ -248,7 +246,8 @@ class JobPolls:
         request = get(endpoints.list_jobs().path, read)
         poll: asyncio.Future[JobList] = asyncio.ensure_future(self._run(lambda: limited.send(request).value))
         try:
-            await asyncio.wait({poll}, timeout=self._list_pace.hung_after)
+            hung_after = max(_LIST_HUNG_SECONDS, 5 * median(self._list_seconds))
+            await asyncio.wait({poll}, timeout=hung_after)
             if poll.done() and not may_concern_list_alone(poll.exception()):
                 return poll.result()
             if await self._single_polls_succeed(client):
@@ -276,25 +275,17 @@ class JobPolls:
 
     async def _single_polls_succeed(self, client: ArroyoClient) -> bool:
         """Return whether one of a few single polls succeeds soon; some may be the ones without a response."""
-
-        async def succeeds(pipeline_id: str) -> bool:
-            # If there is no such pipeline, Arroyo itself has responded.
-            with suppress(ArroyoNotFoundError):
-                await self._run(partial(single_try(client, 0.0).get_job, pipeline_id))
-            return True
-
+        get_job = single_try(client, 0.0).get_job
         some = random.sample(list(self._targets), min(_PROBES, len(self._targets)))
-        probes = [asyncio.ensure_future(succeeds(pipeline_id)) for pipeline_id in some]
+        probes = {asyncio.ensure_future(self._run(partial(get_job, pipeline_id))) for pipeline_id in some}
         try:
-            for probe in asyncio.as_completed(probes, timeout=SLOW_SECONDS):
-                with suppress(ArroyoError):
-                    return await probe
-        except TimeoutError:
-            pass
+            done, _ = await asyncio.wait(probes, timeout=SLOW_SECONDS)
         finally:
-            for one in probes:
-                one.cancel()
-        return False
+            for probe in probes:
+                probe.cancel()
+        errors = [probe.exception() for probe in done]
+        # If there is no such pipeline, Arroyo itself has responded.
+        return any(error is None or isinstance(error, ArroyoNotFoundError) for error in errors)
 
     def _replace_list(self) -> None:
         """Poll singly instead of the list: until its next poll, or for a while if it keeps failing."""
@@ -309,11 +300,11 @@ class JobPolls:
         self._choose()
 
 
-async def _sleep_or_wake(seconds: float, wake: asyncio.Event) -> None:
-    """Sleep until the time is over or the event is set."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await wake.wait()
+def _fail(targets: Iterable[Target], error: Exception) -> None:
+    """End all waits for targets with an exception."""
+    for target in targets:
+        for waiter in target.waiters:
+            waiter.fail(error)
 
 
 async def _in_batches(items: Iterable[T]) -> AsyncIterator[T]:
