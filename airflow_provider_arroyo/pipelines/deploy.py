@@ -268,7 +268,12 @@ class Deploy(DeploySteps):
         is_left = isinstance(error, ArroyoPipelineError) and error.outcome in _NOT_ROLLED_BACK
         if not progress.can_roll_back or not self._has_changed or is_lost_race or is_left:
             if self.stopped is None:
-                raise error
+                if progress.old is None or progress.pipeline is None or Step.STOP_OLD not in progress.steps:
+                    raise error
+                raise error.adding(
+                    f"{progress.old.label} may still run beside {progress.pipeline.inline}, so that both write. The "
+                    "next try of this task stops one of them; without one, stop it yourself."
+                ) from error.__cause__
             raise error.adding(
                 f"{self.stopped.label} was asked to stop, and nothing was created in its place. The next try does "
                 "that; without one, bring it back by "

@@ -14,6 +14,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import JobState, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoDeployError,
+    ArroyoError,
     ArroyoOwnershipError,
     ArroyoPipelineError,
     ArroyoQueryError,
@@ -102,6 +103,20 @@ def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> No
     assert done.progress.checkpoint is not None
     assert [one.query for one in [only_running(bench)]] != [new.query]
     assert len(bench.pipelines()) == 1
+
+
+@both_versions
+def test_an_old_version_that_cannot_be_stopped_after_the_new_one_started(bench: DeployBench) -> None:
+    """The error says that both run, and the next try leaves one."""
+    old = bench.deployed()
+    away = bench.sandbox.faults.status
+    with pytest.raises(ArroyoError, match=f"'orders' .{old.id}. may still run beside pipeline") as caught:
+        bench.deploy(SECOND, strategy="start_first", at_wait=lambda _: away(503, method="PATCH", times=None))
+    assert "so that both write" in str(caught.value)
+    bench.sandbox.faults.clear()
+    assert len([one for one in bench.states().values() if one == "Running"]) == 2
+    bench.deploy(SECOND, strategy="start_first", try_number=2)
+    assert only_running(bench).id != old.id
 
 
 @both_versions
