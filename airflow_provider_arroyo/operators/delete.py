@@ -85,7 +85,8 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the pipeline if it runs, then delete it; return the task's result."""
-        from airflow_provider_arroyo.pipelines.existing import effective_stop_mode, is_down
+        from airflow_provider_arroyo.pipelines.existing import is_down
+        from airflow_provider_arroyo.pipelines.stopping import effective_stop_mode
 
         with self._rendered_arguments():
             pipeline, mode = self._wanted(), check_stop_mode(self.mode)

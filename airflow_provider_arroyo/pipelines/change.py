@@ -164,7 +164,7 @@ class Change:
         if given and job.is_from_0_15:
             raise ArroyoUnsupportedError.of(given)
         runs = job.state == JobState.RUNNING
-        differences = compare_settings(self._pipeline, job, **settings)
+        differences = compare_settings(self._pipeline, job, settings)
         # A stopped or failed pipeline uses them at its next start.
         is_new_run = runs and begins_new_run(differences)
         before = self._baseline(job if is_new_run else None)
@@ -317,7 +317,7 @@ def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[st
     :param settings: see :meth:`Change.update`.
     """
     pipeline, job = client.get_pipeline(pipeline_id), client.get_job(pipeline_id)
-    found = [one.argument for one in compare_settings(pipeline, job, **settings)]
+    found = [one.argument for one in compare_settings(pipeline, job, settings)]
     if (
         settings.get("parallelism") is not None
         and not found

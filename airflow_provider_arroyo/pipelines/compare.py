@@ -121,7 +121,7 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
             ("query", pipeline.query, spec.query),
             ("udfs", pipeline.udfs, spec.udfs),
         ),
-        settings=compare_settings(pipeline, job, **spec.settings),
+        settings=compare_settings(pipeline, job, spec.settings),
         labels=_differences(
             ("tags", user_tags_of(pipeline), dict(spec.tags)),
             ("state_url", pipeline.state_url or "", spec.state_url or pipeline.state_url or ""),
@@ -130,31 +130,23 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
 
 
 def compare_settings(
-    pipeline: Pipeline,
-    job: Job | None,
-    *,
-    parallelism: int | None = None,
-    checkpoint_interval: timedelta | None = None,
-    env_vars: Mapping[str, str] | None = None,
-    scheduler_config: Mapping[str, Any] | None = None,
+    pipeline: Pipeline, job: Job | None, settings: Mapping[str, Any]
 ) -> tuple[Difference, ...]:
-    """Return the differences in the settings that one PATCH changes; a wanted value of None is skipped.
+    """Return the differences in the settings that one PATCH changes.
 
     :param pipeline: the pipeline on the server.
     :param job: its job, which has its environment and scheduler (0.16); None skips these.
-    :param parallelism, checkpoint_interval, env_vars, scheduler_config: the wanted values.
+    :param settings: the wanted values by argument, as :attr:`.PipelineSpec.settings`; None is skipped.
     """
     micros = pipeline.checkpoint_interval_micros
-    interval = None if micros is None else timedelta(microseconds=micros)
-    given: list[tuple[str, Any, Any]] = [
-        ("parallelism", pipeline.graph.parallelism, parallelism),
-        ("checkpoint_interval", interval, checkpoint_interval),
-    ]
-    if job is not None and env_vars is not None:
-        given.append(("env_vars", dict(job.env_vars), dict(env_vars)))
-    if job is not None and scheduler_config is not None:
-        given.append(("scheduler_config", dict(job.scheduler_config), dict(scheduler_config)))
-    return _differences(*(one for one in given if None not in one))
+    found: dict[str, Any] = {
+        "parallelism": pipeline.graph.parallelism,
+        "checkpoint_interval": None if micros is None else timedelta(microseconds=micros),
+    }
+    if job is not None:
+        found |= {"env_vars": job.env_vars, "scheduler_config": job.scheduler_config}
+    both = ((name, found.get(name), wanted) for name, wanted in settings.items())
+    return _differences(*(one for one in both if None not in one))
 
 
 def _differences(*values: tuple[str, Any, Any]) -> tuple[Difference, ...]:

@@ -20,7 +20,7 @@ from airflow_provider_arroyo.exceptions import (
     Disposition,
 )
 from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing
-from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds
+from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds, may_belong_to
 from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
@@ -237,7 +237,7 @@ class PipelineCreator:
         try:
             label = OwnershipLabel.of(pipeline)
         except UnreadableLabelError as err:
-            raise err.refusal(pipeline, self._label.owner) from err
+            raise may_belong_to(self._label.owner, pipeline, err) from err
         if label is not None and label.is_of_same_pipeline(self._label):
             return label
         why = f"belongs to {label.owner}" if label else "has no ownership label of this package"

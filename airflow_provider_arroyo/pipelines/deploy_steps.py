@@ -36,7 +36,6 @@ from airflow_provider_arroyo.pipelines.deploy_progress import (
 from airflow_provider_arroyo.pipelines.existing import (
     Action,
     Existing,
-    effective_stop_mode,
     is_down,
     is_going_down,
 )
@@ -49,6 +48,7 @@ from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabe
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import (
     LACKS_FINAL_CHECKPOINT,
+    effective_stop_mode,
     lacks_final_checkpoint,
     request_stop,
 )

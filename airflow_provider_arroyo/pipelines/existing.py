@@ -20,6 +20,7 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.restarting import StuckRestart
 from airflow_provider_arroyo.pipelines.stopping import (
     LACKS_FINAL_CHECKPOINT,
+    effective_stop_mode,
     for_checkpoints,
     lacks_final_checkpoint,
 )
@@ -95,8 +96,12 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
             return Action.RESUMED, None
         job = self.wait_while_going_down(pipeline_id, job)
-        if patch:
-            job = self.wait_while_going_down(pipeline_id, self._wait_between_runs(pipeline_id, job))
+        if patch and job is not None and job.state not in _SETTLED:
+            # A parallelism that Arroyo gets while it schedules a run is shown, but not used by that run. The change
+            # and the next run need time, too.
+            seconds = min(_BETWEEN_RUNS_SECONDS, self.seconds_left() / 2)
+            job = self.poll_while(pipeline_id, lambda latest: latest.state not in _SETTLED, seconds)
+            job = self.wait_while_going_down(pipeline_id, job)
         if job is None or job.state == JobState.FINISHED:
             return Action.ADOPTED, None
         if job.state == JobState.FAILED:
@@ -163,17 +168,6 @@ class Existing:
             if job is not None and is_going_down(job):
                 raise _not_stopped(pipeline_id, job)
         return job
-
-    def _wait_between_runs(self, pipeline_id: str, job: Job | None) -> Job | None:
-        """Return the job as soon as it is not between two runs, or after a while.
-
-        A parallelism that Arroyo gets while it schedules a run is shown, but not used by that run.
-        """
-        if job is None or job.state in _SETTLED:
-            return job
-        # The change and the next run need time, too.
-        seconds = min(_BETWEEN_RUNS_SECONDS, self.seconds_left() / 2)
-        return self.poll_while(pipeline_id, lambda latest: latest.state not in _SETTLED, seconds)
 
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.
@@ -342,15 +336,6 @@ def _not_stopped(pipeline_id: str, job: Job | None) -> ArroyoError:
 def is_down(job: Job) -> bool:
     """Return whether nothing is running; a stopped pipeline that was asked to run is about to start."""
     return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
-
-
-def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:
-    """Return the mode that stops a job. In ``Finishing``, which takes no checkpoints, only an immediate stop works.
-
-    :param job: the job now.
-    :param wanted: the mode for every other state, default with a checkpoint.
-    """
-    return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
 
 
 def is_going_down(job: Job) -> bool:

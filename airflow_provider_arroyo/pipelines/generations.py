@@ -20,6 +20,7 @@ from airflow_provider_arroyo.pipelines.owned import (
     Labelled,
     OwnedPipelines,
     from_before,
+    may_belong_to,
     which_namespace_to_set,
 )
 from airflow_provider_arroyo.pipelines.ownership import (
@@ -103,7 +104,7 @@ class Generations:
             try:
                 label = OwnershipLabel.of(pipeline)
             except UnreadableLabelError as err:
-                raise err.refusal(pipeline, self._deployment) from err
+                raise may_belong_to(self._deployment, pipeline, err) from err
             if label is not None and label.deployment == self._deployment:
                 mine[label.generation].append((pipeline, label))
             else:

@@ -14,7 +14,13 @@ from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.existing import Existing, is_down
-from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.ownership import (
+    Deployment,
+    Namespace,
+    Owner,
+    OwnershipLabel,
+    UnreadableLabelError,
+)
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
@@ -27,6 +33,17 @@ Labelled = tuple[Pipeline, OwnershipLabel]
 def create_seconds(client: ArroyoClient, udfs: Sequence[Udf]) -> float:
     """Return how long a create may be under way: what the client allows for it. Later, none takes effect."""
     return max(client.settings.read_timeout_seconds, COMPILE_TIMEOUT_SECONDS if udfs else 0.0)
+
+
+def may_belong_to(
+    owner: Owner | Deployment, pipeline: Pipeline, error: UnreadableLabelError
+) -> ArroyoOwnershipError:
+    """Return the error about a pipeline that may belong to an owner, but whose label cannot be read."""
+    return ArroyoOwnershipError(
+        f"{pipeline.label} may belong to {owner}, but {error}. Nothing was changed or created. Use the version of "
+        "this package that created it, or delete that pipeline.",
+        owner=str(error.owner) if error.owner else None,
+    )
 
 
 def which_namespace_to_set(theirs: str) -> str:
@@ -197,7 +214,7 @@ class OwnedPipelines:
             has_key = has_key or self._label.key in pipeline.tags.values()
             is_same = self._spec is not None and not compare(self._spec, pipeline).definition
             if has_key or (is_same and not is_others):
-                raise err.refusal(pipeline, self._label.owner) from err
+                raise may_belong_to(self._label.owner, pipeline, err) from err
             if self._spec is not None:
                 # Otherwise this was logged before the create.
                 self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.exceptions import ArroyoOwnershipError
 
 LABEL_VERSION = 1
 """Version of the label's format. A reader that sees a higher one adopts nothing."""
@@ -39,18 +38,6 @@ class UnreadableLabelError(ValueError):
     def __init__(self, message: str, *, owner: Owner | Deployment | None = None) -> None:
         super().__init__(message)
         self.owner = owner
-
-    def refusal(self, pipeline: Pipeline, owner: Owner | Deployment) -> ArroyoOwnershipError:
-        """Return the error to raise instead of using the pipeline.
-
-        :param pipeline: the pipeline with this label.
-        :param owner: the owner that looks for its own.
-        """
-        return ArroyoOwnershipError(
-            f"{pipeline.label} may belong to {owner}, but {self}. Nothing was changed or created. Use the version of "
-            "this package that created it, or delete that pipeline.",
-            owner=str(self.owner) if self.owner else None,
-        )
 
 
 _as_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode

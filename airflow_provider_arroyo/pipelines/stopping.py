@@ -31,6 +31,15 @@ def for_checkpoints(client: ArroyoClient) -> ArroyoClient:
     )
 
 
+def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:
+    """Return the mode that stops a job. In ``Finishing``, which takes no checkpoints, only an immediate stop works.
+
+    :param job: the job now.
+    :param wanted: the mode for every other state, default with a checkpoint.
+    """
+    return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
+
+
 def request_stop(
     client: ArroyoClient,
     pipeline_id: str,
