@@ -131,6 +131,8 @@ class SharedPoller:
                 if result is not None:
                     silent_until = float("inf")
                 elif clock() < silent_until:
+                    # After what was due, the same job may count for more: the next poll is observed in any case.
+                    target.wants_next = True
                     result = wait.tick(clock())
                 else:
                     silent_until = float("inf")
