@@ -62,7 +62,7 @@ class WatchedRun(JsonValue):
     @classmethod
     def of(cls, wait: PipelineWait) -> Self:
         """Return the run that a wait watches; before it has seen one, the run before the change."""
-        before, job = wait.plan.baseline, wait.job
+        before, job = wait.plan.baseline, wait.progress.job
         if job is None and before is not None:
             job = Job(id=before.job_id, state=before.state, run_id=before.run_id)
         return cls(pipeline=wait.plan.pipeline, job=job, awaits_run=wait.awaits_run)

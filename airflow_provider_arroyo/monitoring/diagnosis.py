@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.monitoring.checkpoints import LONG_SECONDS, WAY_OUT, last_finished, waits_seconds
 from airflow_provider_arroyo.monitoring.metrics import backpressure
-from airflow_provider_arroyo.monitoring.restarts import SeenRun
+from airflow_provider_arroyo.monitoring.progress import SeenRun
 from airflow_provider_arroyo.text import duration, in_run, run_number, shorten
 
 _DEFAULT_INTERVAL_SECONDS = 10.0
@@ -27,73 +28,76 @@ _BACKPRESSURE = 0.8
 
 
 class Kind(StrEnum):
-    """The kinds of condition that a pipeline can be in."""
+    """The kinds of condition that a pipeline can be in, each with what to do, and whether someone should act."""
 
-    HEALTHY = "healthy"
-    STARTING = "starting"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    PAUSED = "paused"
-    FINISHING = "finishing"
-    FINISHED = "finished"
-    NO_JOB = "no_job"
-    SQL_REFUSED = "sql_refused"
-    NO_CONTROLLER = "no_controller"
-    NOT_SCHEDULED = "not_scheduled"
-    BROKER_UNREACHABLE = "broker_unreachable"
-    FILE_MISSING = "file_missing"
-    RECOVERING = "recovering"
-    FLAPPING = "flapping"
-    NO_CHECKPOINT = "no_checkpoint"
-    LAGGING = "lagging"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
+    advice: str
+    is_problem: bool
 
+    def __new__(cls, name: str, advice: str = "", is_problem: bool = True) -> Self:
+        """Return a kind with its advice."""
+        kind = str.__new__(cls, name)
+        kind._value_, kind.advice, kind.is_problem = name, advice, is_problem
+        return kind
 
-_AS_IT_SHOULD_BE = frozenset(
-    {Kind.HEALTHY, Kind.STARTING, Kind.STOPPING, Kind.STOPPED, Kind.PAUSED, Kind.FINISHING, Kind.FINISHED}
-)
+    HEALTHY = "healthy", "Nothing to do.", False
+    STARTING = "starting", "Wait until its first checkpoint has finished; that proves that data flows.", False
+    STOPPING = "stopping", "Wait; a stop mode of 'immediate' or 'force' ends it sooner.", False
+    STOPPED = "stopped", "Resume it when it should run; without a checkpoint, it starts without state.", False
+    PAUSED = "paused", "Find out who stopped it, and why; then resume it.", False
+    FINISHING = (
+        "finishing",
+        "It takes no more checkpoints. Let it end, or stop it with mode 'immediate'.",
+        False,
+    )
+    FINISHED = "finished", "Submit it again to run it once more.", False
+    NO_JOB = "no_job", "Delete it and submit it again: its creation was interrupted halfway."
+    SQL_REFUSED = (
+        "sql_refused",
+        "Change the SQL, or restore the tables and UDFs that it uses; then submit it again.",
+    )
+    NO_CONTROLLER = "no_controller", "Start Arroyo's controller, or check its log."
+    NOT_SCHEDULED = (
+        "not_scheduled",
+        "Check the controller's log: it cannot start workers, or has no free slots for them.",
+    )
+    BROKER_UNREACHABLE = (
+        "broker_unreachable",
+        "Check address and login in the SQL, and that Arroyo's workers reach the broker.",
+    )
+    FILE_MISSING = (
+        "file_missing",
+        "Check the path, and that Arroyo's workers see the file or may read the bucket.",
+    )
+    RECOVERING = (
+        "recovering",
+        "Diagnose it again in a minute. If it is still recovering, check the log of Arroyo's workers.",
+    )
+    FLAPPING = "flapping", "Check the log of Arroyo's workers for what ends each run."
+    NO_CHECKPOINT = "no_checkpoint", "Check its sources and sinks, and the log of Arroyo's workers."
+    LAGGING = "lagging", "Raise the parallelism, or make that operator cheaper."
+    FAILED = "failed", "Fix the cause, then restart it."
+    UNKNOWN = "unknown", "Check any gateway between Airflow and Arroyo, and Arroyo's log."
+
 
 _CAUSES = (
     (
         Kind.BROKER_UNREACHABLE,
+        "cannot reach its broker",
         re.compile(r"kafka (consumer|producer)|broker ?transport|bootstrap|brokers? (are|is) down", re.I),
     ),
     # Messages about SQL of the planner of 0.16, of that of 0.15, and of both.
     (
         Kind.SQL_REFUSED,
+        "cannot be planned: Arroyo refuses its SQL",
         re.compile(r"failed to plan query|error during planning|\b(sql|schema) error:|invalid udf", re.I),
     ),
-    (Kind.FILE_MISSING, re.compile(r"no such file or directory|file not found|object not found", re.I)),
+    (
+        Kind.FILE_MISSING,
+        "cannot find a file",
+        re.compile(r"no such file or directory|file not found|object not found", re.I),
+    ),
 )
-
-_CANNOT = {
-    Kind.BROKER_UNREACHABLE: "cannot reach its broker",
-    Kind.FILE_MISSING: "cannot find a file",
-    Kind.SQL_REFUSED: "cannot be planned: Arroyo refuses its SQL",
-}
-
-_ADVICE = {
-    Kind.HEALTHY: "Nothing to do.",
-    Kind.STARTING: "Wait until its first checkpoint has finished; that proves that data flows.",
-    Kind.STOPPING: "Wait; a stop mode of 'immediate' or 'force' ends it sooner.",
-    Kind.STOPPED: "Resume it when it should run; without a checkpoint, it starts without state.",
-    Kind.PAUSED: "Find out who stopped it, and why; then resume it.",
-    Kind.FINISHING: "It takes no more checkpoints. Let it end, or stop it with mode 'immediate'.",
-    Kind.FINISHED: "Submit it again to run it once more.",
-    Kind.NO_JOB: "Delete it and submit it again: its creation was interrupted halfway.",
-    Kind.SQL_REFUSED: "Change the SQL, or restore the tables and UDFs that it uses; then submit it again.",
-    Kind.NO_CONTROLLER: "Start Arroyo's controller, or check its log.",
-    Kind.NOT_SCHEDULED: "Check the controller's log: it cannot start workers, or has no free slots for them.",
-    Kind.BROKER_UNREACHABLE: "Check address and login in the SQL, and that Arroyo's workers reach the broker.",
-    Kind.FILE_MISSING: "Check the path, and that Arroyo's workers see the file or may read the bucket.",
-    Kind.RECOVERING: "Diagnose it again in a minute. If it is still recovering, check the log of Arroyo's workers.",
-    Kind.FLAPPING: "Check the log of Arroyo's workers for what ends each run.",
-    Kind.NO_CHECKPOINT: "Check its sources and sinks, and the log of Arroyo's workers.",
-    Kind.LAGGING: "Raise the parallelism, or make that operator cheaper.",
-    Kind.FAILED: "Fix the cause, then restart it.",
-    Kind.UNKNOWN: "Check any gateway between Airflow and Arroyo, and Arroyo's log.",
-}
+"""Known causes, what the pipeline then cannot do, and how Arroyo's messages name them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +144,7 @@ class Diagnosis:
     @property
     def is_problem(self) -> bool:
         """Whether someone should act."""
-        return self.kind not in _AS_IT_SHOULD_BE
+        return self.kind.is_problem
 
     def __str__(self) -> str:
         return "\n".join([self.summary, *(f"  {line}" for line in self.details), self.advice])
@@ -157,7 +161,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         kind=kind,
         summary=summary,
         details=(*details, *_said(evidence, kind), *unread),
-        advice=_ADVICE[kind],
+        advice=kind.advice,
     )
 
 
@@ -182,7 +186,8 @@ def _condition(e: Evidence) -> _Condition:
     # A checkpoint that began after the last error and has finished proves that data flowed again.
     is_proven = any(one.is_finished and one.start_time_micros > failed_at for one in e.checkpoints)
     if cause is not None and not is_proven:
-        return cause, f"{job.state}, {run_number(job.run_id)}, but it {_CANNOT[cause]}."
+        cannot = next(cannot for kind, cannot, _ in _CAUSES if kind is cause)
+        return cause, f"{job.state}, {run_number(job.run_id)}, but it {cannot}."
     if restarts > 1:
         seen = f"It began {restarts} new runs by itself while it was polled."
         return Kind.FLAPPING, f"{job.state}, {run_number(job.run_id)}: it keeps restarting.", seen
@@ -284,13 +289,13 @@ def _cause(e: Evidence, *, is_failure: bool = False) -> Kind | None:
     texts = [failure.error] if failure else []
     since = float("-inf") if is_failure else e.now - _RECENT_SECONDS
     texts += [f"{one.message} {one.details}" for one in e.errors if one.created_at_micros / 1e6 > since]
-    found = (kind for text in texts for kind, pattern in _CAUSES if pattern.search(text))
+    found = (kind for text in texts for kind, _, pattern in _CAUSES if pattern.search(text))
     return next(found, None)
 
 
 def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
     """Return Arroyo's own messages about a problem."""
-    if kind in _AS_IT_SHOULD_BE:
+    if not kind.is_problem:
         return ()
     lines = []
     if not e.jobs:

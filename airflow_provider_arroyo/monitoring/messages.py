@@ -56,14 +56,16 @@ def unreadable(plan: WaitPlan, error: ArroyoError, seconds: float) -> ArroyoErro
 class Messages:
     """Collects the messages of one wait until they are taken.
 
-    :param plan: the goal of the wait.
+    :param plan: the plan of the wait.
+    :param watched_for: what an endless watch is for; default empty: the wait has a goal and a deadline.
     :param is_repeated: whether an earlier wait of the same task logged the first state, default False.
     """
 
-    __slots__ = ("_first_level", "_is_repeated", "_pending", "_plan")
+    __slots__ = ("_first_level", "_is_repeated", "_pending", "_plan", "_watched_for")
 
-    def __init__(self, plan: WaitPlan, *, is_repeated: bool = False) -> None:
+    def __init__(self, plan: WaitPlan, watched_for: str = "", *, is_repeated: bool = False) -> None:
         self._plan = plan
+        self._watched_for = watched_for
         self._is_repeated = is_repeated
         self._first_level = logging.DEBUG if is_repeated else logging.INFO
         self._pending: tuple[Message, ...] = ()
@@ -82,20 +84,26 @@ class Messages:
 
     def missing(self, now: float, missing_seconds: float | None = None, *, elsewhere: str = "") -> None:
         """The pipeline does not exist yet. Another Airflow may have one of that name, which is never used."""
-        after = "yet" if missing_seconds is None else f"after {duration(missing_seconds)}"
+        after = " yet" if missing_seconds is None else f" after {duration(missing_seconds)}"
         level = self._first_level if missing_seconds is None else logging.INFO
+        if self._watched_for:
+            after = elsewhere = ""  # it may have existed before
         if elsewhere and not self._is_repeated:
             level = logging.WARNING
         more = f". {elsewhere}" if elsewhere else ""
-        self._add(f"No such pipeline {after}: {self._name}; {self._goal(now)}{more}", level)
+        self._add(f"No such pipeline{after}: {self._name}; {self._goal(now)}{more}", level)
 
     def found(self, plan: WaitPlan) -> None:
         """The pipeline was found by its name."""
         self._plan, pipeline = plan, plan.pipeline
-        begin = f"Waiting for {plan.goal}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
-        self._add(begin, self._first_level)
+        begin = f"Watching for {self._watched_for}" if self._watched_for else f"Waiting for {plan.goal}"
+        self._add(
+            f"{begin}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}", self._first_level
+        )
 
     def _goal(self, now: float) -> str:
+        if self._watched_for:
+            return f"watching for {self._watched_for}"
         return f"waiting for {self._plan.goal}, {duration(self._plan.deadline - now)} left"
 
     def changed(self, before: Job | None, job: Job, state_seconds: float) -> None:
@@ -145,23 +153,20 @@ class Messages:
         self._add(f"{what} cannot be read, retrying: {self._name}: {shorten(str(error))}", logging.WARNING)
 
     def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
-        """A poll failed and is retried; a WARNING each time, unless the fault is already known."""
+        """A poll failed and is retried; a WARNING each time, unless the fault is already known, or in a watch."""
         when = "" if retry_in is None else f" in {retry_in:.1f} s"
         self._add(
             f"Poll failed, retry {retry} of {POLL_RETRIES}{when}: {self._name}: {shorten(str(error))}",
-            logging.DEBUG if is_known else logging.WARNING,
+            logging.DEBUG if is_known or self._watched_for else logging.WARNING,
         )
 
     def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
         """Arroyo is unreachable; polls are retried until the limit, which is shorter before the first response."""
         is_shorter = limit_seconds < self._plan.outage_tolerance.total_seconds()
         why = "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance"
-        self._outage(error, seconds, f" for up to {duration(limit_seconds)} in total ({why})")
-
-    def _outage(self, error: ArroyoError, seconds: float, limit: str = "") -> None:
+        limit = "" if self._watched_for else f" for up to {duration(limit_seconds)} in total ({why})"
         what = "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
-        text = f"{what} for {duration(seconds)}, retrying{limit}: {self._name}: {error}"
-        self._add(text, logging.WARNING)
+        self._add(f"{what} for {duration(seconds)}, retrying{limit}: {self._name}: {error}", logging.WARNING)
 
     def reachable_again(self, seconds: float, error: ArroyoError | None) -> None:
         """An outage is over.

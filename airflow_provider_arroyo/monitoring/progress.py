@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Self
 
-from airflow_provider_arroyo.client.enums import AT_WORK
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
@@ -14,7 +15,6 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import SETTLES_SECONDS, ProofOfLife
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import MAX_TRANSITIONS, Transition, WaitStats
 
 RESTARTED_SECONDS = 1.0
@@ -31,9 +31,66 @@ _SHOWN = attrgetter("id", "run_id", "state", "running_desired")
 # Frozen, so that all waits share them.
 _NO_PROOF, _NO_FINDING, _NO_STATS = ProofOfLife(), Finding(), WaitStats()
 
+_REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
+"""The states after which a new run was requested, and is not due to a failure."""
+
 _WHILE_POLLED = {"responded_at", "outage_since", "failing_since", "unreadable_since", "responding_since"}
 _WHILE_POLLED |= {"held_since", "old_since", "desired_since"}
 """The times from which something counts only while polls are sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRun(JsonValue):
+    """The last run of a job that was seen; later runs are counted from it.
+
+    :param job_id, run_id: the run.
+    :param ends_by_request: whether a state was seen in it that only a request causes; default False.
+    """
+
+    job_id: str
+    run_id: int
+    ends_by_request: bool = False
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the run of a job that was not seen before."""
+        return cls(job_id=job.id, run_id=job.run_id, ends_by_request=job.state in _REQUESTED)
+
+    def follow(self, job: Job, *, first_run: int = 1) -> tuple[Self, int]:
+        """Return the current run, and how many runs began by themselves since this one.
+
+        A poll can miss all states between two runs, but the run numbers show them. A request shows only in the states
+        before its run, so a requested restart that is faster than the poll interval may count.
+
+        :param job: the job now, in the same run or a later one.
+        :param first_run: the first run that was requested, by the wait's own change or by the create.
+        """
+        now = self.of(job)
+        if job.id != self.job_id:
+            return now, 0
+        if job.run_id == self.run_id:
+            # Before the next run, the state can change once more: Restarting 1, Scheduling 1, Scheduling 2.
+            return replace(now, ends_by_request=now.ends_by_request or self.ends_by_request), 0
+        runs = max(0, job.run_id - max(self.run_id, first_run))
+        is_requested = self.ends_by_request and self.run_id >= first_run
+        return now, max(0, runs - 1) if is_requested else runs
+
+
+def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:
+    """Return when the restarts that one poll showed happened, seconds since the epoch.
+
+    If nobody polled for a while, they are spread evenly over that time. Otherwise, after a week without a triggerer,
+    the pipeline would seem to be flapping.
+
+    :param count: the number of restarts.
+    :param since: since when nobody polled; None if polls came at their interval.
+    :param now: when they were seen.
+    :param most: the maximum number of times to return; the last ones.
+    """
+    shown = range(max(0, count - most) + 1, count + 1)
+    if since is None or since >= now:
+        return (now,) * len(shown)
+    return tuple(since + (now - since) * number / count for number in shown)
 
 
 @dataclass(slots=True)
@@ -165,9 +222,11 @@ class Progress(JsonValue):
         at = self.details_at
         return self.details_error is None and at is not None and at >= self.settled_at
 
-    def restarts_since(self, since: float) -> int:
-        """Return how many restarts were later than a time."""
-        return sum(at > since for at in self.restarted_at)
+    def restarts_within(self, window: timedelta | None, now: float) -> int:
+        """Return how many restarts were within the time before now; None stands for the whole wait."""
+        if window is None:
+            return self.restarts
+        return sum(at > now - window.total_seconds() for at in self.restarted_at)
 
     # -- recording -------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobSt
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import outage_limit_seconds
 from airflow_provider_arroyo.monitoring.checkpoints import pause_seconds
-from airflow_provider_arroyo.monitoring.condition import Condition, Finding
+from airflow_provider_arroyo.monitoring.condition import Condition
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
@@ -73,17 +73,17 @@ class WaitRules:
     :param progress: the memory of the wait.
     """
 
-    __slots__ = ("_p", "plan")
+    __slots__ = ("plan", "progress")
 
     def __init__(self, plan: WaitPlan, progress: Progress) -> None:
         self.plan = plan
-        self._p = progress
+        self.progress = progress
 
     # -- when a state counts -------------------------------------------------------------------------------------
 
     def _is_old(self, job: Job) -> bool:
         """Return whether this is a stale response, about an earlier run than the last one or about an earlier job."""
-        baseline, seen = self.plan.baseline, self._p.job
+        baseline, seen = self.plan.baseline, self.progress.job
         if seen is not None and job.id == seen.id:
             return job.run_id < seen.run_id
         if seen is not None and 0 < job.created_at_micros < seen.created_at_micros:
@@ -104,18 +104,18 @@ class WaitRules:
         may_restart = self.plan.restart_requested
         if job.state not in _SETTLED or (may_restart and job.state == JobState.FAILING):
             return math.inf
-        if self._p.left_baseline and not (may_restart and job.state == JobState.FAILED):
+        if self.progress.left_baseline and not (may_restart and job.state == JobState.FAILED):
             return -math.inf
-        return self._lasted_at(self._p.state_since)
+        return self._lasted_at(self.progress.state_since)
 
     def _lasted_at(self, since: float) -> float:
         """Return when something that has been seen since a given time will have lasted for the grace time."""
-        return max(since, self._p.responding_since) + self.plan.stale_grace.total_seconds()
+        return max(since, self.progress.responding_since) + self.plan.stale_grace.total_seconds()
 
     def _may_count(self, job: Job, now: float) -> bool:
         """Return whether a state is wanted, of the right run, and not about to be left; it must then last."""
         is_leaving = job.state in AT_WORK and not job.running_desired
-        if job.state == JobState.STOPPED and job.running_desired and len(self._p.transitions) <= 1:
+        if job.state == JobState.STOPPED and job.running_desired and len(self.progress.transitions) <= 1:
             # A resume was requested before this wait began, and the old state still shows. A stop during the wait
             # counts, however soon the pipeline is resumed.
             is_leaving = self.plan.baseline is None
@@ -128,12 +128,12 @@ class WaitRules:
         stable = self.plan.stable_for.total_seconds()
         # The first responses after an outage may show the state before it: wait a moment, but do not start over.
         settled = min(stable, self.plan.stale_grace.total_seconds())
-        return max(held_since + stable, self._p.responding_since + settled)
+        return max(held_since + stable, self.progress.responding_since + settled)
 
     @property
     def _lacks_checkpoint(self) -> bool:
         """Whether a finished checkpoint is still needed: one of the run, or the awaited one."""
-        p = self._p
+        p = self.progress
         if self.plan.condition is not None:
             return self.plan.checkpoint is not None and p.finding.facts is None
         is_open = p.job is not None and not p.job.is_terminal
@@ -162,7 +162,7 @@ class WaitRules:
         if (
             plan.max_restarts is not None
             and not has_ended
-            and self._restarts_that_count(now) > plan.max_restarts
+            and self.progress.restarts_within(plan.restart_window, now) > plan.max_restarts
         ):
             return Outcome.FLAPPING
         if is_wanted(job.state, plan.target_states):
@@ -179,29 +179,29 @@ class WaitRules:
 
     def _evaluate_wanted(self, job: Job, now: float) -> Outcome | None:
         """Return whether a wanted state counts by now."""
-        p = self._p
+        p = self.progress
         if p.held_since is None:
             return None
         if self._lacks_checkpoint and job.state in AT_WORK:
-            is_final = p.proof.is_final and now >= self._p.settled_at
+            is_final = p.proof.is_final and now >= self.progress.settled_at
             return Outcome.NO_CHECKPOINT if job.state == JobState.FINISHING and is_final else None
         has_lasted = job.state in TERMINAL_STATES or now >= self._stable_at(p.held_since)
         return Outcome.REACHED if has_lasted else None
 
     def _evaluate_condition(self, job: Job, condition: Condition) -> Outcome | None:
         """Return how a wait for a condition ends; None if it continues."""
-        if self._p.finding.facts is not None:
+        if self.progress.finding.facts is not None:
             return Outcome.REACHED
-        if not condition.has_ended(job) or (condition.is_read_in(job) and not self._p.was_read_settled):
+        if not condition.has_ended(job) or (condition.is_read_in(job) and not self.progress.was_read_settled):
             return None
         return _CONDITION_ENDED[JobState(job.state)]
 
     def _withdrawn_at(self, job: Job) -> float | None:
         """Return the time from which the awaited stop counts as withdrawn; None if it is not withdrawn."""
-        since = self._p.desired_since
+        since = self.progress.desired_since
         is_open = self.plan.resume_is_final and job.running_desired and job.state not in _ENDS
         # Once it has stopped, the stop succeeded, even if it is resumed externally later.
-        has_stopped = job.state == JobState.STOPPED and (self._is_fresh(job) or self._p.left_baseline)
+        has_stopped = job.state == JobState.STOPPED and (self._is_fresh(job) or self.progress.left_baseline)
         return self._lasted_at(since) if is_open and not has_stopped and since is not None else None
 
     def _gives_up_at(self, job: Job) -> float | None:
@@ -211,16 +211,11 @@ class WaitRules:
         # In Finishing, Arroyo ignores restarts and settings, so no requested run can begin.
         is_ignored = JobState.RUNNING in self.plan.target_states and not self._is_fresh(job)
         grace = self.plan.stale_grace.total_seconds()
-        return self._p.state_since + grace if self.plan.finishing_is_final or is_ignored else None
-
-    def _restarts_that_count(self, now: float) -> int:
-        """Return how many restarts count towards ``max_restarts``."""
-        window = self.plan.restart_window
-        return self._p.restarts if window is None else self._p.restarts_since(now - window.total_seconds())
+        return self.progress.state_since + grace if self.plan.finishing_is_final or is_ignored else None
 
     def _limit_reached(self, now: float) -> Outcome | None:
         """Return how the wait ends because a limit has been reached; None if none has."""
-        p = self._p
+        p = self.progress
         if now >= self.ends_at():
             return self._timed_out(self.plan.deadline_argument)
         if p.outage_since is not None and now >= p.outage_since + self._outage_limit_seconds():
@@ -234,7 +229,7 @@ class WaitRules:
 
     def _outage_limit_seconds(self) -> float:
         """Return for how many seconds the current outage is tolerated."""
-        p, tolerance = self._p, self.plan.outage_tolerance.total_seconds()
+        p, tolerance = self.progress, self.plan.outage_tolerance.total_seconds()
         if p.last_error is None:
             return tolerance
         return outage_limit_seconds(p.last_error, tolerance, has_responded=p.responded_at is not None)
@@ -242,31 +237,16 @@ class WaitRules:
     # -- what is known about the job -------------------------------------------------------------------------------
 
     @property
-    def job(self) -> Job | None:
-        """The job as last seen; None if none was seen."""
-        return self._p.job
-
-    @property
-    def finding(self) -> Finding:
-        """What is known about the condition of the wait."""
-        return self._p.finding
-
-    @property
-    def unreachable_since(self) -> float | None:
-        """While polls fail: since when Arroyo has not responded; otherwise None."""
-        return self._p.outage_since
-
-    @property
     def may_be_replaced(self) -> bool:
         """Whether the name may mean another pipeline by now: this one is stopped, and was so when the wait began."""
-        job = self._p.job
+        job = self.progress.job
         is_stopped = job is not None and job.state == JobState.STOPPED and not job.running_desired
-        return is_stopped and all(one.state == JobState.STOPPED for one in self._p.transitions)
+        return is_stopped and all(one.state == JobState.STOPPED for one in self.progress.transitions)
 
     @property
     def awaits_run(self) -> bool:
         """Whether the run that follows the change has yet to begin."""
-        job = self._p.job
+        job = self.progress.job
         return self.plan.baseline is not None and (job is None or not self._is_fresh(job))
 
     def _is_as_before(self, job: Job) -> bool:
@@ -276,7 +256,7 @@ class WaitRules:
 
     def _is_running(self) -> bool:
         """Return whether the pipeline is running, as far as known."""
-        p = self._p
+        p = self.progress
         if p.job is None or p.jobless_since is not None or p.missing_since is not None:
             return False
         # A last poll that the deadline itself cut short is not an outage.
@@ -290,7 +270,7 @@ class WaitRules:
         """Return when the wait times out. Even one that begins after its deadline, such as that of a last poke, reads
         the details that decide it.
         """
-        p, deadline = self._p, self.plan.deadline
+        p, deadline = self.progress, self.plan.deadline
         if self.plan.condition is None:
             is_first, due = p.details_at is None, self.details_due()
             is_reading = is_first and due is not None and due <= p.now
@@ -300,7 +280,7 @@ class WaitRules:
 
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
-        p, plan = self._p, self.plan
+        p, plan = self.progress, self.plan
         due = min(self.ends_at(), p.logged_at + plan.heartbeat.total_seconds())
         if p.outage_since is not None:
             # The poll that ends the outage is always observed, and a state lasts only from then on.
@@ -314,14 +294,14 @@ class WaitRules:
         if p.held_since is not None and not self._lacks_checkpoint:
             due = min(due, self._stable_at(p.held_since))
         elif p.held_since is not None and p.job.state == JobState.FINISHING and p.proof.is_final:
-            due = min(due, self._p.settled_at)
+            due = min(due, self.progress.settled_at)
         if (gives_up_at := self._gives_up_at(p.job)) is not None:
             due = min(due, gives_up_at)
         return min(due, self._counts_at(p.job)) if self._is_stale(p.job, p.now) else due
 
     def details_due(self) -> float | None:
         """Return when :attr:`.WaitPlan.detail` of the job must be read; None while it cannot matter."""
-        p = self._p
+        p = self.progress
         if p.job is None or p.failing_since is not None or p.jobless_since is not None:
             return None
         if self.plan.condition is not None:
@@ -333,7 +313,11 @@ class WaitRules:
         elif p.held_since is None or p.proof.is_final:
             return None
         else:
-            due = self._p.settled_at if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
+            due = (
+                self.progress.settled_at
+                if p.job.state == JobState.FINISHING
+                else self._stable_at(p.held_since)
+            )
         # A reading before Finishing has settled may have missed the last checkpoint.
         if p.details_at is None or (p.job.state == JobState.FINISHING and p.details_at < due):
             return due
@@ -341,7 +325,7 @@ class WaitRules:
 
     def _condition_due(self, job: Job, condition: Condition) -> float | None:
         """Return when the details for a condition must be read; None while they cannot matter."""
-        p = self._p
+        p = self.progress
         if p.finding.facts is not None or not condition.is_read_in(job):
             return None
         if p.details_at is None:
@@ -351,12 +335,12 @@ class WaitRules:
             least = min(least, MEASURED_EVERY_SECONDS)
         due = p.details_at + max(least, _REST_PER_READING * p.details_seconds)
         if condition.has_ended(job) and p.details_error is None:
-            return None if self._p.was_read_settled else min(due, self._p.settled_at)
+            return None if self.progress.was_read_settled else min(due, self.progress.settled_at)
         return due
 
     def is_unsettled(self) -> bool:
         """Return whether the next reading for a condition, which is due soon, may end the wait."""
-        p, condition = self._p, self.plan.condition
+        p, condition = self.progress, self.plan.condition
         if (
             condition is None
             or p.job is None

@@ -57,34 +57,30 @@ class PipelineWait(WaitRules):
         self._earlier = earlier
         self._over: WaitResult | None = None
         """The result, once the wait has ended."""
-        if has_responded and self._p.responded_at is None:
-            self._p.responded_at = now
+        if has_responded and self.progress.responded_at is None:
+            self.progress.responded_at = now
         if earlier is not None:
-            self._p.recall(earlier, plan)
+            self.progress.recall(earlier, plan)
 
     def messages(self) -> list[Message]:
         """Return the log messages since the last call: each change once, rare heartbeats, outages."""
         return self._messages.take()
 
-    def progress(self) -> dict[str, Any]:
-        """Return the memory as JSON values, for the process that continues the wait."""
-        return self._p.to_dict()
-
     # -- observations ------------------------------------------------------------------------------------------
 
     def polled(self, times: int = 1) -> None:
         """Count the polls of this wait, including those that were not passed on because nothing had changed."""
-        self._p.stats = self._p.stats.plus(polls=times)
+        self.progress.stats = self.progress.stats.plus(polls=times)
 
     def found(self, pipeline: PipelineRef) -> None:
         """Record which pipeline was found for the name."""
         self.plan = replace(self.plan, pipeline=pipeline)
         self._messages.found(self.plan)
-        self._p.missing_since = None
+        self.progress.missing_since = None
 
     def find_again(self) -> None:
         """Record that the name may mean another pipeline, which must be looked up."""
-        self._p.forget_job()
+        self.progress.forget_job()
         self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
@@ -99,7 +95,7 @@ class PipelineWait(WaitRules):
         """
         if self._over is not None:
             return self._over
-        p = self._p
+        p = self.progress
         self._responded(now)
         p.missing_since = None
         if job is None:
@@ -109,16 +105,13 @@ class PipelineWait(WaitRules):
                 p.jobless_since = p.logged_at = now
             return self._pending(now)
         if self._is_old(job):
-            if p.old_since is None:
-                p.old_since = now
+            p.old_since = now if p.old_since is None else p.old_since
             if now < p.old_since + OLD_SECONDS:
                 return self._pending(now)
         before, lasted = p.job if p.jobless_since is None else None, now - p.state_since
         is_changed = p.see(job, self.plan, now)
-        if not self._may_count(job, now):
-            p.held_since = None
-        elif p.held_since is None:
-            p.held_since = now
+        held_since = now if p.held_since is None else p.held_since
+        p.held_since = held_since if self._may_count(job, now) else None
         if is_changed:
             self._messages.changed(before, job, lasted)
             if not self._is_stale(job, now):
@@ -134,7 +127,7 @@ class PipelineWait(WaitRules):
         """
         if self._over is not None:
             return self._over
-        p = self._p
+        p = self.progress
         self._responded(now)
         if not self.plan.may_be_missing:
             return self._result(Outcome.DELETED if self._was_seen else Outcome.MISSING, now)
@@ -157,7 +150,7 @@ class PipelineWait(WaitRules):
         """
         if self._over is not None:
             return self._over
-        p, plan = self._p, self.plan
+        p, plan = self.progress, self.plan
         p.follow(now)
         if p.job is None or (p.job.id, p.job.run_id) != (job.id, job.run_id):
             return self._pending(now)
@@ -180,9 +173,10 @@ class PipelineWait(WaitRules):
         elif p.proof.epoch is not None:
             self._messages.proven(p.job, p.proof.epoch)
             p.stats = p.stats.with_checkpoint(plan, now)
-        if p.failing_since is None and p.jobless_since is None and p.old_since is None:
+        can_tell = p.failing_since is None and p.jobless_since is None and p.old_since is None
+        if can_tell and p.responded_at is not None:
             # As of the last poll: unchanged polls were not passed on.
-            return self._result(self._evaluate(p.job, p.responded_at or now), now)
+            return self._result(self._evaluate(p.job, p.responded_at), now)
         return self._pending(now)
 
     def observe_error(
@@ -206,7 +200,7 @@ class PipelineWait(WaitRules):
         """
         if self._over is not None:
             return self._over
-        p = self._p
+        p = self.progress
         p.follow(now)
         if responded_at is not None and p.outage_since is None:
             p.responded_at = min(now, max(responded_at, p.responded_at or responded_at))
@@ -240,7 +234,7 @@ class PipelineWait(WaitRules):
         """Let time pass without a poll: the deadline, the limit of an outage or the heartbeat may be due."""
         if self._over is not None:
             return self._over
-        self._p.follow(now)
+        self.progress.follow(now)
         return self._pending(now)
 
     def expire(self, now: float, argument: str) -> WaitResult:
@@ -251,7 +245,7 @@ class PipelineWait(WaitRules):
         """
         if self._over is not None:
             return self._over
-        self._p.follow(now)
+        self.progress.follow(now)
         return self._result(self._timed_out(argument), now, argument)
 
     def details_due(self) -> float | None:
@@ -265,13 +259,17 @@ class PipelineWait(WaitRules):
         """Whether the pipeline exists or existed, even before this wait: if it may not be missing, it was looked
         up.
         """
-        if self._p.job is not None or self.plan.baseline is not None or self.plan.created_at is not None:
+        if (
+            self.progress.job is not None
+            or self.plan.baseline is not None
+            or self.plan.created_at is not None
+        ):
             return True
         return self._earlier is not None and not self.plan.may_be_missing
 
     def _responded(self, now: float) -> None:
         """Record that Arroyo has responded."""
-        p = self._p
+        p = self.progress
         if p.is_announced and p.failing_since is not None:
             self._messages.reachable_again(now - (p.outage_since or now), p.last_error)
             p.logged_at = now
@@ -279,7 +277,7 @@ class PipelineWait(WaitRules):
 
     def _unreadable(self, error: ArroyoError, now: float, ends_at: float) -> WaitResult:
         """Process that the details of the job could not be read, although its state could."""
-        p = self._p
+        p = self.progress
         if p.details_error is None and now >= ends_at - _LAST_MOMENT_SECONDS:
             return self._pending(now)  # the deadline itself cut it short
         # If the job does not exist, the next poll tells.
@@ -299,7 +297,7 @@ class PipelineWait(WaitRules):
 
     def _pending(self, now: float) -> WaitResult:
         """Return the status of a wait that continues, unless a limit has been reached."""
-        p = self._p
+        p = self.progress
         if outcome := self._limit_reached(now):
             return self._result(outcome, now)
         if now >= p.logged_at + self.plan.heartbeat.total_seconds():
@@ -321,7 +319,7 @@ class PipelineWait(WaitRules):
         """
         if outcome is None:
             return self._pending(now)
-        p, plan, job = self._p, self.plan, self._p.job
+        p, plan, job = self.progress, self.plan, self.progress.job
         is_unchanged = job is not None and p.jobless_since is None and self._is_as_before(job)
         if outcome is Outcome.DELETED and job is None and self._earlier is not None:
             job = self._earlier.job
@@ -338,7 +336,7 @@ class PipelineWait(WaitRules):
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,
             restart_window=plan.restart_window,
-            restarts_in_window=self._restarts_that_count(now),
+            restarts_in_window=p.restarts_within(plan.restart_window, now),
             is_missing=p.missing_since is not None,
             elsewhere=p.elsewhere,
             jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,

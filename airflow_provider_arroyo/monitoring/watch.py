@@ -20,7 +20,7 @@ from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.messages import Messages
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
+from airflow_provider_arroyo.monitoring.progress import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import WaitResult, result_values
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.text import utc_iso
@@ -169,30 +169,6 @@ def _iso(micros: int | None) -> str | None:
 _ENDLESS = timedelta(days=36_500)
 
 
-class _WatchMessages(Messages):
-    """The log lines of a watch: without the remaining time, and with one warning for each outage."""
-
-    def __init__(self, plan: WaitPlan, goal: str) -> None:
-        super().__init__(plan)
-        self._watched_for = goal
-
-    def _goal(self, now: float) -> str:
-        return f"watching for {self._watched_for}"
-
-    def found(self, plan: WaitPlan) -> None:
-        self._plan = plan
-        self._add(f"Watching for {self._watched_for}: {self._name}, id {plan.pipeline.pipeline_id}")
-
-    def missing(self, now: float, missing_seconds: float | None = None, *, elsewhere: str = "") -> None:
-        self._add(f"No such pipeline: {self._name}; {self._goal(now)}")
-
-    def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
-        super().poll_failed(error, retry, retry_in, is_known=True)
-
-    def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
-        self._outage(error, seconds)
-
-
 class EventWatch(PipelineWait):
     """Decides which events a pipeline's polls show.
 
@@ -216,7 +192,7 @@ class EventWatch(PipelineWait):
             may_be_missing=True,
         )
         super().__init__(plan, now=now)
-        self._messages = _WatchMessages(plan, rule.goal)
+        self._messages = Messages(plan, rule.goal)
         self.rule = rule
         self.memory = memory or EventMemory()
         self._follows_name = not pipeline.pipeline_id
@@ -236,8 +212,10 @@ class EventWatch(PipelineWait):
     @property
     def may_be_replaced(self) -> bool:
         """Whether the name may mean another pipeline by now, because this one does not run."""
-        job = self._p.job
-        return self._follows_name and (job is None or job.is_terminal or self._p.jobless_since is not None)
+        job = self.progress.job
+        return self._follows_name and (
+            job is None or job.is_terminal or self.progress.jobless_since is not None
+        )
 
     @property
     def has_events(self) -> bool:
@@ -251,10 +229,10 @@ class EventWatch(PipelineWait):
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Process a successful poll, see :meth:`.PipelineWait.observe`."""
-        unseen_since = self._p.unseen_since
+        unseen_since = self.progress.unseen_since
         result = super().observe(job, now)
         # The wait ignored it, so it is an old response.
-        if result.is_over or job is None or self._p.job is not job:
+        if result.is_over or job is None or self.progress.job is not job:
             return result
         if self._age is not None:
             self._age.follow(job, now)
@@ -263,7 +241,7 @@ class EventWatch(PipelineWait):
 
     def details_due(self) -> float | None:
         """Return when the checkpoints must be read; None if they are not needed."""
-        p = self._p
+        p = self.progress
         if self._over is not None or self._age is None or p.job is None:
             return None
         return None if p.failing_since is not None or p.jobless_since is not None else self._age.due()
@@ -273,7 +251,12 @@ class EventWatch(PipelineWait):
     ) -> WaitResult:
         """Process the checkpoints, see :meth:`.PipelineWait.observe_details`; epochs continue across runs."""
         age, was_unreadable = self._age, self._is_unreadable
-        if self._over is not None or age is None or self._p.job is None or self._p.job.id != job.id:
+        if (
+            self._over is not None
+            or age is None
+            or self.progress.job is None
+            or self.progress.job.id != job.id
+        ):
             return self.tick(now)
         self._is_unreadable = isinstance(read, ArroyoError)
         if isinstance(read, ArroyoError):
@@ -281,9 +264,9 @@ class EventWatch(PipelineWait):
             if not was_unreadable:
                 self._messages.unreadable(read)
             return self.tick(now)
-        is_over = age.take(self._p.job, read.value, now, read.server_time)
+        is_over = age.take(self.progress.job, read.value, now, read.server_time)
         self.memory, events = self.memory.take_age(self.rule, age, is_over)
-        return self._report(events, self._p.job, now) or self.tick(now)
+        return self._report(events, self.progress.job, now) or self.tick(now)
 
     def _report(self, events: Sequence[Event], job: Job, now: float) -> WaitResult | None:
         self._events += [event_payload(event, self.plan.pipeline, job, now=now) for event in events]
@@ -296,6 +279,6 @@ class EventWatch(PipelineWait):
         """
         if self._over is not None or not isinstance(error, ArroyoNotFoundError):
             return super().observe_error(error, now, **details)
-        self._p.forget_job()
+        self.progress.forget_job()
         result = self.observe_missing(now)
         return self._result(Outcome.DELETED, now) if self._follows_name else result

@@ -241,13 +241,13 @@ class ArroyoTask(ConnectedTask):
         self.log.info("Waiting in the triggerer: %s", wait.plan.pipeline.short)
         if wait.plan.restart_window is not None:
             # The first trigger also reads this key, and Airflow logs an error if it is missing.
-            self._ti.xcom_push(key=PROGRESS_XCOM_KEY, value=progress_note(self._ti, wait.progress()))
+            self._ti.xcom_push(key=PROGRESS_XCOM_KEY, value=progress_note(self._ti, wait.progress.to_dict()))
         self.defer(
             trigger=ArroyoPipelineTrigger(
                 arroyo_conn_id=self.arroyo_conn_id,
                 plan=wait.plan.to_dict(),
                 poll_interval=self.poll_interval,
-                progress=wait.progress(),
+                progress=wait.progress.to_dict(),
                 stop_on_kill=stop_on_kill.value if stop_on_kill else None,
                 resume_context=dict(resume_context),
                 server=self.hook.settings.server,

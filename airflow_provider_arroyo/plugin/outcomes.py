@@ -78,7 +78,9 @@ def _response(
     if result.is_over:
         is_withdrawal = wait.plan.baseline is None
         return {"outcome": _outcome(action, result, is_withdrawal=is_withdrawal), "follow": None}
-    one = Followed(action=action, server=server, now=now, plan=wait.plan.to_dict(), progress=wait.progress())
+    one = Followed(
+        action=action, server=server, now=now, plan=wait.plan.to_dict(), progress=wait.progress.to_dict()
+    )
     return {"outcome": None, "follow": one.model_dump()}
 
 

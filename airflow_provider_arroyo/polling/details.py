@@ -105,12 +105,12 @@ def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) ->
     :param wait: the wait.
     :param clock: the clock of the wait.
     """
-    job, due, sent_at = wait.job, wait.details_due(), clock()
+    job, due, sent_at = wait.progress.job, wait.details_due(), clock()
     if job is None or due is None or due > sent_at:
         return None
-    found = measure(client, wait.plan, wait.finding, fetch(client, wait.plan, job))
+    found = measure(client, wait.plan, wait.progress.finding, fetch(client, wait.plan, job))
     is_cut_short = isinstance(found, ArroyoError) and clock() >= wait.ends_at()
-    if is_cut_short and wait.finding.seen is not None:
+    if is_cut_short and wait.progress.finding.seen is not None:
         return None  # the end of the wait interrupted it, so it says nothing about the job
     return wait.observe_details(job, found, clock(), sent_at=sent_at)
 
@@ -152,7 +152,7 @@ class DetailReader:
         waiter.observe(lambda: wait.observe_details(job, found, at(now), sent_at=at(sent_at)))
 
     async def _read(self, client: ArroyoClient, wait: PipelineWait, job: Job) -> Fetched:
-        plan, finding, run = wait.plan, wait.finding, (job.id, job.run_id)
+        plan, finding, run = wait.plan, wait.progress.finding, (job.id, job.run_id)
         if plan.metric is None:
             checkpoints: Fetched = await self._run(partial(fetch, client, plan, job))
             return checkpoints

@@ -91,7 +91,7 @@ class JobPolls:
 
     def join(self, waiter: Waiter) -> Target:
         """Poll the pipeline of a wait, now and at its interval; return the pipeline."""
-        pipeline_id, job = waiter.wait.plan.pipeline.pipeline_id, waiter.wait.job
+        pipeline_id, job = waiter.wait.plan.pipeline.pipeline_id, waiter.wait.progress.job
         target = self._targets.get(pipeline_id)
         if target is None:
             target = self._targets[pipeline_id] = Target(pipeline_id, sent_at=waiter.joined_at, job=job)
@@ -106,7 +106,8 @@ class JobPolls:
             self._poll_singly(target)
         elif target not in self._singles:
             self._list_wake.set()
-        target.wake.set()
+        if target.wake is not None:
+            target.wake.set()
         return target
 
     def leave(self, waiter: Waiter, target: Target) -> None:
@@ -154,13 +155,15 @@ class JobPolls:
 
     def _end_single(self, target: Target) -> None:
         if task := self._singles.pop(target, None):
+            target.wake = None
             task.cancel()
 
     async def _poll_single(self, target: Target) -> None:
-        failures = 0
+        failures, wake = 0, asyncio.Event()
+        target.wake = wake
         try:
             while True:
-                target.wake.clear()
+                wake.clear()
                 try:
                     job = await self._get_job(target)
                 except ArroyoError as err:

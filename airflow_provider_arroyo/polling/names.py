@@ -72,7 +72,7 @@ def observe_look_up(
 def may_resolve_again(wait: PipelineWait) -> bool:
     """Return whether the name of a wait's pipeline may mean another one by now, and a look-up may tell."""
     # In an outage, the look-up would fail too, and the next polls would start over with their retries.
-    return wait.may_be_replaced and wait.unreachable_since is None
+    return wait.may_be_replaced and wait.progress.outage_since is None
 
 
 def means_another(client: ArroyoClient, wait: PipelineWait, resolve: Resolve) -> bool:

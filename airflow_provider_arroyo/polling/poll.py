@@ -45,6 +45,8 @@ class Polls:
     :param log: gets the messages of the wait.
     """
 
+    __slots__ = ("_interval_seconds", "_log", "_rest", "clock", "failures", "limit", "next_at", "wait")
+
     def __init__(self, wait: PipelineWait, clock: SteadyClock, interval_seconds: float, log: Any) -> None:
         self.wait = wait
         self.clock = clock
@@ -57,8 +59,8 @@ class Polls:
         self.next_at = clock()
         self.limit = max(wait.plan.deadline, clock() + FIRST_POLL_SECONDS)
         """When a poll must have ended."""
-        if wait.unreachable_since is not None:
-            ends_at = max(wait.unreachable_since + self.tolerance_seconds, clock() + _LAST_POLL_SECONDS)
+        if wait.progress.outage_since is not None:
+            ends_at = max(wait.progress.outage_since + self.tolerance_seconds, clock() + _LAST_POLL_SECONDS)
             self.limit = min(self.limit, ends_at)
 
     @property

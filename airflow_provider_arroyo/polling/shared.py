@@ -77,12 +77,12 @@ class SharedPoller:
         :raises Exception: any error of ``connect``.
         """
         new_polls = partial(Polls, wait, clock, interval_seconds, log)
-        polls = new_polls()
         # Airflow may be slow to look up the connection, which says nothing about Arroyo.
         connecting = asyncio.ensure_future(self._connection.client())
-        if (result := await _over_before(connecting, polls, FIRST_POLL_SECONDS)) is not None:
+        if (result := await _over_before(connecting, new_polls(), FIRST_POLL_SECONDS)) is not None:
             return result
         connecting.result()
+        del connecting  # a thousand of these tasks take a megabyte
         while True:
             if resolve is not None and not wait.plan.pipeline.pipeline_id:
                 if (result := await self._find(new_polls(), resolve)) is not None:
@@ -141,7 +141,7 @@ class SharedPoller:
                 polls.log()
                 if result.is_over:
                     return result
-                now, due, job, read_at = clock(), wait.next_due(), wait.job, wait.details_due()
+                now, due, job, read_at = clock(), wait.next_due(), wait.progress.job, wait.details_due()
                 if due <= now:
                     # Only a poll can settle it, and may be slow; the deadline must not wait for it.
                     target.wants_next = True

@@ -89,7 +89,8 @@ class Target:
     :param is_hanging: whether its last single poll got no response in time.
     :param wants_next: whether the waits must observe the next poll even if it shows no change.
     :param waiters: its waiters.
-    :param wake: set if it must be polled at once.
+    :param wake: while it is polled singly: set if it must be polled at once; otherwise None. A thousand of these
+        events would take a megabyte.
     """
 
     pipeline_id: str
@@ -101,7 +102,7 @@ class Target:
     is_hanging: bool = False
     wants_next: bool = True
     waiters: set[Waiter] = field(default_factory=set)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: asyncio.Event | None = None
 
     @property
     def interval_seconds(self) -> float:

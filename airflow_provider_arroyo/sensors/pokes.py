@@ -50,7 +50,7 @@ class PokeMemory:
 
     def keep(self, wait: PipelineWait, result: WaitResult, log: Any) -> None:
         """Store what this poke saw, and log what changed since the last one."""
-        plan, job = wait.plan, wait.job
+        plan, job = wait.plan, wait.progress.job
         if self._store is None or job is None:
             return
         before = None if self._seen[1] is None else self._seen[1].job
@@ -60,7 +60,7 @@ class PokeMemory:
             plan.checkpoint is not None and plan.checkpoint.new_checkpoints
         )
         if is_new or counts:
-            seen = {"pipeline": plan.pipeline.to_dict(), "progress": wait.progress()}
+            seen = {"pipeline": plan.pipeline.to_dict(), "progress": wait.progress.to_dict()}
             try:
                 self._store.set(_SEEN_KEY, {**seen, "try_number": self._try_number})
             except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task

@@ -59,7 +59,7 @@ async def keep_progress(ti: Any, wait: PipelineWait, window_seconds: float, log:
     kept_run, kept_at, has_failed = None, 0.0, False
     while True:
         await asyncio.sleep(KEEP_SECONDS)
-        progress, job = wait.progress(), wait.job
+        progress, job = wait.progress.to_dict(), wait.progress.job
         run = None if job is None else (job.id, job.run_id)
         # Restarts while no triggerer runs are spread over the time since the last store, so that must be short.
         if run is None or (run == kept_run and progress["now"] < kept_at + window_seconds / 2):

@@ -13,7 +13,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from airflow_provider_arroyo.get_provider_info import get_provider_info
-from airflow_provider_arroyo.monitoring import diagnosis
 from airflow_provider_arroyo.monitoring.diagnosis import Kind
 from airflow_provider_arroyo.pipelines.file_settings import SETTINGS
 from airflow_provider_arroyo.sandbox import fault_types
@@ -119,7 +118,7 @@ def diagnoses() -> str:
     """
     return table(
         ["kind", "the pipeline is", "advice"],
-        ([f"`{kind.value}`", MEANINGS[kind], diagnosis._ADVICE[kind]] for kind in Kind),
+        ([f"`{kind.value}`", MEANINGS[kind], kind.advice] for kind in Kind),
     )
 
 

@@ -81,7 +81,7 @@ def wait(*targets: str, **more: Any) -> PipelineWait:
 
 def move(wait: PipelineWait, now: float, **changes: Any) -> PipelineWait:
     """The wait as another process continues it, from JSON; ``changes`` are applied to its progress."""
-    progress = {**json.loads(json.dumps(wait.progress())), **changes}
+    progress = {**json.loads(json.dumps(wait.progress.to_dict())), **changes}
     return PipelineWait(wait.plan, now=now, progress=progress)
 
 

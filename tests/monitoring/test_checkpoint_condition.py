@@ -264,7 +264,7 @@ def waiting(**more: Any) -> PipelineWait:
 
 def read(wait: PipelineWait, now: float, *checkpoints: Checkpoint) -> WaitResult:
     """Give the wait the checkpoints that it wants now."""
-    due, asked = wait.details_due(), wait.job
+    due, asked = wait.details_due(), wait.progress.job
     assert due is not None
     assert asked is not None
     assert due <= now
@@ -316,7 +316,7 @@ def test_a_stopped_pipeline_that_is_being_resumed_may_take_one() -> None:
 def test_a_reading_from_an_earlier_state_does_not_end_the_wait() -> None:
     wait = waiting()
     wait.observe(job(), T0)
-    asked = wait.job
+    asked = wait.progress.job
     assert asked is not None
     wait.observe(job("Stopped", desired=False), T0 + 0.1)
     assert wait.observe_details(asked, Reading([]), T0 + 3, sent_at=T0).outcome is Outcome.WAITING
@@ -326,7 +326,7 @@ def test_a_reading_from_an_earlier_state_does_not_end_the_wait() -> None:
 def test_a_reading_of_another_run_is_ignored() -> None:
     wait = waiting()
     wait.observe(job(), T0)
-    asked = wait.job
+    asked = wait.progress.job
     assert asked is not None
     wait.observe(job("Scheduling", run_id=2), T0 + 0.1)
     assert wait.observe_details(asked, Reading([taken(5)]), T0 + 1, sent_at=T0).outcome is Outcome.WAITING
@@ -336,7 +336,7 @@ def test_a_reading_of_another_run_is_ignored() -> None:
 def test_slow_readings_are_less_frequent() -> None:
     wait = waiting()
     wait.observe(job(), T0)
-    asked = wait.job
+    asked = wait.progress.job
     assert asked is not None
     wait.observe_details(asked, Reading([]), T0 + 0.05, sent_at=T0)
     assert wait.details_due() == T0 + 1
@@ -360,7 +360,7 @@ def test_any_history_ends_with_a_sufficient_checkpoint_and_finitely_many_reading
     wait, enough = waiting(), False
     for event, checkpoints in zip(events, itertools.cycle(seen), strict=False):
         result = show(wait, event)
-        due, asked = wait.details_due(), wait.job
+        due, asked = wait.details_due(), wait.progress.job
         if due is not None and due <= event.at and asked is not None:
             enough |= any(one.epoch >= 5 and one.is_finished for one in checkpoints)
             result = wait.observe_details(asked, Reading(checkpoints), event.at, sent_at=event.at)
@@ -374,8 +374,8 @@ def test_any_history_ends_with_a_sufficient_checkpoint_and_finitely_many_reading
 
 
 def fail(wait: PipelineWait, now: float, error: Any) -> WaitResult:
-    assert wait.job is not None
-    return wait.observe_details(wait.job, error, now, sent_at=now)
+    assert wait.progress.job is not None
+    return wait.observe_details(wait.progress.job, error, now, sent_at=now)
 
 
 def test_a_403_ends_the_wait_at_once() -> None:

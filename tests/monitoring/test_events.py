@@ -260,7 +260,7 @@ def test_a_deleted_pipeline_may_be_created_again_with_its_id() -> None:
 def test_a_name_is_resolved_again_once_its_pipeline_is_deleted_or_down() -> None:
     one = watch(PipelineRef(pipeline_id="", name="orders_per_minute"))
     one.found(ORDERS)
-    assert "Watching for Failed: orders_per_minute, id pl_1" in logged(one)
+    assert f"Watching for Failed: orders_per_minute, id pl_1, {ORDERS.console_url}" in logged(one)
     shown = []
     for number, state in enumerate(("Running", "Stopped")):
         one.observe(job(state), T0 + number)

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
+from airflow_provider_arroyo.monitoring.progress import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, job, move, plan, wait

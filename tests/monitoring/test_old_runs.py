@@ -94,6 +94,6 @@ def test_the_memory_of_lower_run_numbers_survives_json() -> None:
     first = PipelineWait(plan("Running"), now=T0)
     _observed(first, (0.0, job("Scheduling", 5)), (1.0, job("Failed", 3)), (31.0, job("Failed", 3)))
     # Time without polls does not count.
-    second = PipelineWait(plan("Running"), now=T0 + 131, progress=first.progress())
+    second = PipelineWait(plan("Running"), now=T0 + 131, progress=first.progress.to_dict())
     polls = ((float(seconds), job("Failed", 3)) for seconds in range(131, 200))
     assert _observed(second, *polls) == "failed at 161.0"

@@ -93,7 +93,7 @@ def play(
         if changes and T0 + changes[0][0] <= now:
             one.observe(changes.pop(0)[1], now)
         else:
-            shown = one.job
+            shown = one.progress.job
             assert shown is not None
             reads += 1
             one.observe_details(shown, server.read(now), now, sent_at=now)

@@ -84,7 +84,7 @@ def test_the_times_of_a_wait(case: str) -> None:
 def test_the_first_finished_checkpoint_is_timed() -> None:
     one = wait(created_at=T0, until_checkpoint=True)
     one.observe(job(), T0 + 1)
-    shown = one.job
+    shown = one.progress.job
     assert shown is not None
     open_one: Any = Checkpoint(epoch=1, start_time_micros=1, finish_time_micros=None)
     one.observe_details(shown, Reading([open_one]), T0 + 2, sent_at=T0 + 2)

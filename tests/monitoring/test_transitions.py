@@ -57,5 +57,5 @@ def test_only_the_last_fifty_are_kept() -> None:
         result = flapping.observe(job("Running", run), T0 + run)
     assert len(result.transitions) == MAX_TRANSITIONS == 50
     assert [one.run_id for one in result.transitions] == list(range(150, 200))
-    assert len(json.dumps(flapping.progress())) < 10_000
+    assert len(json.dumps(flapping.progress.to_dict())) < 10_000
     assert WaitResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result

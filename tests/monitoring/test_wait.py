@@ -245,7 +245,7 @@ def test_a_different_state_proves_that_the_baseline_was_left() -> None:
     assert moved.observe(job("Stopped", 1, desired=False), T0 + 1).outcome is REACHED
     restart = wait("Running", before=job("Running", 1))
     restart.observe(job("Failed", 1), T0)
-    without = {key: value for key, value in restart.progress().items() if key != "left_baseline"}
+    without = {key: value for key, value in restart.progress.to_dict().items() if key != "left_baseline"}
     moved = PipelineWait(restart.plan, now=T0 + 1, progress=without)
     assert moved.observe(job("Failed", 1), T0 + 1).outcome is FAILED
 

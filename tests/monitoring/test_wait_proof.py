@@ -32,11 +32,11 @@ def checkpoint(epoch: int, *, finished: bool = True) -> Checkpoint:
 
 def read(wait: PipelineWait, now: float, *epochs: Checkpoint) -> WaitResult:
     """Give the wait the checkpoints of its job, if it wants them now."""
-    assert wait.job is not None
+    assert wait.progress.job is not None
     due = wait.details_due()
     assert due is not None
     assert due <= now
-    return wait.observe_details(wait.job, Reading(epochs), now, sent_at=now)
+    return wait.observe_details(wait.progress.job, Reading(epochs), now, sent_at=now)
 
 
 # -- the proof of life --------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_a_new_run_needs_a_checkpoint_of_its_own() -> None:
 def test_checkpoints_of_a_run_that_is_over_are_ignored() -> None:
     flapping = wait(until_checkpoint=True)
     flapping.observe(job(), T0)
-    asked = flapping.job
+    asked = flapping.progress.job
     assert asked is not None
     flapping.observe(job("Running", 2), T0 + 0.1)
     assert flapping.observe_details(asked, Reading([checkpoint(9)]), T0 + 0.2, sent_at=T0).outcome is WAITING
@@ -117,7 +117,7 @@ def test_the_proof_is_known_to_the_next_process() -> None:
 def test_a_checkpoint_before_stable_for_leaves_only_stable_for() -> None:
     submit = wait(until_checkpoint=True, stable_for=2)
     submit.observe(job(), T0)
-    asked = submit.job
+    asked = submit.progress.job
     assert asked is not None
     assert submit.observe_details(asked, Reading([checkpoint(1)]), T0 + 1, sent_at=T0).outcome is WAITING
     assert (submit.details_due(), submit.next_due()) == (None, T0 + 2)
@@ -146,7 +146,7 @@ def test_without_until_checkpoint_no_checkpoint_is_read() -> None:
 def test_unreadable_checkpoints_do_not_end_a_wait_and_are_logged_once() -> None:
     submit = wait(until_checkpoint=True)
     submit.observe(job(), T0)
-    asked = submit.job
+    asked = submit.progress.job
     assert asked is not None
     submit.messages()
     for second in range(3):
@@ -371,7 +371,7 @@ def test_any_history_that_ends_in_running_has_its_proof(
         result = show(submit, event)
         due = submit.details_due()
         if due is not None and due <= event.at:
-            asked = submit.job
+            asked = submit.progress.job
             assert asked is not None
             proven.setdefault((asked.id, asked.run_id), set()).update(
                 one.epoch for one in found if one.is_finished

@@ -311,7 +311,11 @@ def test_what_leaves_a_wait_has_no_secret_and_survives_json(plan: WaitPlan, even
         written = json.dumps(result.to_dict())
         assert WaitResult.from_dict(json.loads(written)).to_dict() == result.to_dict()
         shown = [message.text for message in wait.messages()] + [written, repr(result)]
-        shown += [json.dumps(wait.progress()), json.dumps(plan.to_dict()), str(explain(result, UNNAMED))]
+        shown += [
+            json.dumps(wait.progress.to_dict()),
+            json.dumps(plan.to_dict()),
+            str(explain(result, UNNAMED)),
+        ]
         assert SECRET not in "\n".join(shown)
 
 
@@ -342,7 +346,7 @@ def test_damaged_progress_causes_no_wrong_outcome(
     wait = PipelineWait(plan, now=T0)
     for event in before:
         show(wait, event)
-    damaged: Any = wait.progress()
+    damaged: Any = wait.progress.to_dict()
     if data.draw(st.integers(0, 9)):
         for key in data.draw(st.sets(st.sampled_from(sorted(damaged)), min_size=1, max_size=3)):
             damaged[key] = data.draw(json_values | st.floats())
@@ -354,7 +358,7 @@ def test_damaged_progress_causes_no_wrong_outcome(
     for event in later:
         wait.next_due()
         result = show(wait, event)
-        json.dumps([result.to_dict(), wait.progress()])
+        json.dumps([result.to_dict(), wait.progress.to_dict()])
         assert result.is_over or event.at < plan.deadline
         job = event.job
         if result.outcome is Outcome.REACHED:

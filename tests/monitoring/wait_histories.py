@@ -222,7 +222,7 @@ def without_old(plan: WaitPlan, events: Sequence[Event]) -> list[Event]:
 
 def moved(wait: PipelineWait) -> PipelineWait:
     """Return the wait as another process continues it at once, from JSON."""
-    plan, progress = json.loads(json.dumps([wait.plan.to_dict(), wait.progress()]))
+    plan, progress = json.loads(json.dumps([wait.plan.to_dict(), wait.progress.to_dict()]))
     return PipelineWait(WaitPlan.from_dict(plan), now=progress["now"], progress=progress)
 
 

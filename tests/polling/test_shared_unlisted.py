@@ -121,7 +121,7 @@ async def test_on_0_15_a_known_job_id_makes_single_polls_unnecessary() -> None:
     for name in names:
         before = PipelineWait(a_plan(name, at=clock()), now=clock())
         before.observe(Job.from_api(server.jobs[name][0]), clock())
-        waits.start("", wait=PipelineWait(before.plan, now=clock(), progress=before.progress()))
+        waits.start("", wait=PipelineWait(before.plan, now=clock(), progress=before.progress.to_dict()))
     await pass_time(5)
     assert server.count(SINGLE) <= MAX_SINGLE_POLLS
     assert waits.done() == []

@@ -56,7 +56,7 @@ def remembered() -> Any:
 LEAVING: dict[str, Callable[[], Any]] = {
     "a trigger's event": lambda: WaitEvent(pipeline=PIPELINE, result=RESULT).to_dict(),
     "a trigger's arguments": lambda: ArroyoPipelineTrigger(
-        arroyo_conn_id="arroyo_default", plan=None, progress=wait().progress()
+        arroyo_conn_id="arroyo_default", plan=None, progress=wait().progress.to_dict()
     ).serialize(),
     "an asset's event": lambda: event_payload(Event("Failed", "1"), PIPELINE, JOB, now=1.0),
     "the note about what a task watches": lambda: WatchedRun.of(wait()).to_dict(),
