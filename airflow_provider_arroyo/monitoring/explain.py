@@ -214,21 +214,20 @@ def _finishing(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what ``Finishing`` makes impossible, and what to do about it."""
     lacks = "takes no checkpoints"
     if result.advice:
-        wanted = f"; {result.wanted} was wanted"
+        what = f"is Finishing; {result.wanted} was wanted"
         advice = "Wait for Finished instead, or submit it with sources that do not end."
         lacks = "measures nothing" if result.detail is Detail.METRICS else lacks
     elif JobState.RUNNING not in result.target_states:
-        wanted, lacks = "", f"{lacks} and obeys only a stop with mode 'immediate'"
+        what, lacks = "is Finishing", f"{lacks} and obeys only a stop with mode 'immediate'"
         advice = "Set if_finishing='immediate' to request that, or wait until its other sources end."
     elif result.awaits_run:
-        wanted, lacks, advice = "; a new run was wanted", "ignores restarts and new settings", _END_FIRST
+        what, lacks = "is Finishing; a new run was wanted", "ignores restarts and new settings"
+        advice = _END_FIRST
     else:
-        wanted, advice = (
-            ", and no checkpoint finished in its run",
-            "Set until_checkpoint=False to accept this.",
-        )
-    what = f"{pipeline.label} is Finishing{wanted}: one of its sources has ended"
-    return f"{what}, and from then on Arroyo {lacks}.", advice
+        what = "is Finishing, and no checkpoint finished in its run"
+        advice = "Set until_checkpoint=False to accept this."
+    why = f"one of its sources has ended, and from then on Arroyo {lacks}"
+    return f"{pipeline.label} {what}: {why}.", advice
 
 
 def _unreachable(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
