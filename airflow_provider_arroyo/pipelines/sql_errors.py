@@ -12,14 +12,11 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import PLACE, SqlDiagnostic
 from airflow_provider_arroyo.client.models import PipelineGraph, Udf
 from airflow_provider_arroyo.client.secret_names import MASK
-from airflow_provider_arroyo.client.sql_secrets import find_secrets, secret_values
+from airflow_provider_arroyo.client.sql_secrets import find_secrets, secret_values, tokens_of
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
-"""Strings, quoted names and comments, which may contain any character."""
-
 _FOUND = re.compile(r"found: (.+?) at Line: ", re.DOTALL)
 _NAMED = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
 _GENERATED = re.compile(r"\b(GENERATED|WATERMARK)\b", re.IGNORECASE)
@@ -78,12 +75,14 @@ def _folded(text: str) -> str:
 
 def invisible_characters(query: str) -> Iterator[str]:
     """Yield the name and position of each invisible character outside of strings, quoted names and comments."""
-    bare = _QUOTED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), query)
-    for number, line in enumerate(bare.split("\n"), 1):
-        for column, character in enumerate(line, 1):
+    for token in tokens_of(query):
+        if token.kind in ("string", "comment") or token.text[0] in '"`':
+            continue
+        for at, character in enumerate(token.text, token.start):
             if unicodedata.category(character) in ("Cf", "Cc") and not character.isspace():
                 name = unicodedata.name(character, "control character")
-                yield f"U+{ord(character):04X} {name} (line {number}, column {column})"
+                line, column = query.count("\n", 0, at) + 1, at - query.rfind("\n", 0, at)
+                yield f"U+{ord(character):04X} {name} (line {line}, column {column})"
 
 
 def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
