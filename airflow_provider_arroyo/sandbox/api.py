@@ -122,7 +122,7 @@ class Api:
             raise RefusedError(400, planned.udf_refusal)
         found = NotJudged(fields.get("name", ""), fields["query"], planned.not_judged)
         with self.store.lock:
-            if found.what and found not in self.not_judged:
+            if found.what and planned.graph is not None and found not in self.not_judged:
                 self.not_judged.append(found)
                 name = found.name or "a validation or preview"
                 _log.info("Not judged in the SQL of %s: %s", name, ", ".join(found.what))

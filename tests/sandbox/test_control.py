@@ -105,6 +105,9 @@ def test_what_was_not_judged_is_listed(sandbox: ArroyoSandbox, call: Caller) -> 
     call("POST", "/pipelines/validate_query", {"query": ENDLESS})
     call.create("plus", query)
     call.create("plus", query)
+    refused = {"name": "refused", "query": query.replace("FROM impulse", "FROM nowhere"), "parallelism": 1}
+    assert call("POST", "/pipelines", refused).status_code == 400
+    assert "refused" not in [item.name for item in sandbox.not_judged]
     (found,) = [item for item in sandbox.not_judged if item.name == "plus"]
     assert found.query == query
     assert found.what
