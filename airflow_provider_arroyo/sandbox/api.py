@@ -178,7 +178,7 @@ class Api:
             tags=fields.get("tags", {}),
             state_url=fields.get("state_url"),
             preview=is_preview,
-            tables=frozenset(table["id"] for table in self.store.tables.values() if table["name"] in used),
+            tables=[table["id"] for table in self.store.tables.values() if table["name"] in used],
         )
         self.store.add(pipeline)
         return pipeline

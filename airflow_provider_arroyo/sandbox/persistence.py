@@ -152,7 +152,7 @@ class Persistence:
         for pipeline in pipelines:
             # The lock is held for one pipeline at a time, so that requests can come in between.
             with self._store.lock:
-                lines.append(json.dumps(_fields(pipeline) | {"job": _kept(pipeline.job)}, default=_plain))
+                lines.append(json.dumps(_fields(pipeline) | {"job": _kept(pipeline.job)}, default=_fields))
         content = ("\n".join(lines) + "\n").encode()
         unfinished = self._file.with_suffix(".new")
         unfinished.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
@@ -168,15 +168,10 @@ def _fields(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__ if name not in _NOT_KEPT}
 
 
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, frozenset) else _fields(value)
-
-
 def _pipeline(value: Mapping[str, Any]) -> Pipeline:
     pipeline = Pipeline(**{**value, "job": None})
     pipeline.sources = tuple(Source(**one) for one in value["sources"])
     pipeline.sinks = tuple(Sink(**{**one, "columns": tuple(one["columns"])}) for one in value["sinks"])
-    pipeline.tables = frozenset(value["tables"])
     if (fields := value["job"]) is not None:
         job = pipeline.job = Job(**fields, pipeline=pipeline)
         job.wanted, job.seen = Wanted(**fields["wanted"]), Wanted(**fields["seen"])

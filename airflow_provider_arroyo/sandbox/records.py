@@ -144,7 +144,7 @@ class Pipeline:
     tags: dict[str, str] = field(default_factory=dict)
     state_url: str | None = None
     preview: bool = False
-    tables: frozenset[str] = frozenset()
+    tables: list[str] = field(default_factory=list)
     job: Job | None = None
     rendered: bytes | None = None
 

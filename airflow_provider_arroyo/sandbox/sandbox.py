@@ -6,7 +6,6 @@ import random
 import secrets
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast, get_args
 from urllib.parse import quote, urlencode
 
@@ -144,9 +143,7 @@ class ArroyoSandbox:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> Self:
