@@ -84,9 +84,9 @@ class _Node:
     description: str
     operators: list[str]
     step: Step
-    # The oldest edge first.
-    leaving: list[_Edge] = field(default_factory=list)
-    entering: list[_Edge] = field(default_factory=list)
+    # Dicts as ordered sets, the oldest edge first.
+    leaving: dict[_Edge, None] = field(default_factory=dict)
+    entering: dict[_Edge, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -138,9 +138,9 @@ class Graph:
             node.operators += following.operators
             # The node that moves there may not have been visited.
             place = min(place, self.nodes.index(following))
-            self._drop_edge(following.entering[0])
+            self._drop_edge(next(iter(following.entering)))
             # Arroyo's graph library lists the edges of a node from the newest to the oldest.
-            for edge in following.leaving[::-1]:
+            for edge in reversed(list(following.leaving)):
                 self._drop_edge(edge)
                 self._add_edge(node, edge.target, edge.type)
             _swap_remove(self.nodes, following)
@@ -150,7 +150,7 @@ class Graph:
         """Return the node that can be joined to this one, if there is one."""
         if node.step.kind == "source" or len(node.leaving) != 1:
             return None
-        edge = node.leaving[0]
+        edge = next(iter(node.leaving))
         if edge.type != "Forward":
             return None
         following = edge.target
@@ -159,12 +159,12 @@ class Graph:
     def _add_edge(self, source: _Node, target: _Node, kind: str) -> None:
         edge = _Edge(source, target, kind)
         self.edges.append(edge)
-        source.leaving.append(edge)
-        target.entering.append(edge)
+        source.leaving[edge] = None
+        target.entering[edge] = None
 
     def _drop_edge(self, edge: _Edge) -> None:
-        edge.source.leaving.remove(edge)
-        edge.target.entering.remove(edge)
+        del edge.source.leaving[edge]
+        del edge.target.entering[edge]
         _swap_remove(self.edges, edge)
 
     def as_json(self, parallelism: int) -> dict[str, Any]:
