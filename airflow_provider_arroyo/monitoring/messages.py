@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.models import Job
@@ -37,11 +37,18 @@ def done(pipeline: PipelineRef, job: Job | None, **more: Any) -> str:
 
     :param pipeline, job, more: see :func:`.result_values`.
     """
-    shown = [f"{key}: {value}" for key, value in more.items() if value]
+    shown = [f"{key}: {_in_words(value)}" for key, value in more.items() if value]
     if job is not None:
         shown.insert(0, run_number(job.run_id))
     state = job.state if job is not None else "no job"
     return f"Done, {state}: {pipeline.short}" + (f" ({', '.join(shown)})" if shown else "")
+
+
+def _in_words(value: Any) -> Any:
+    """Return a value of a result as it is logged: ``epoch 3`` for a checkpoint, without the times in microseconds."""
+    if not isinstance(value, Mapping):
+        return value
+    return " ".join(f"{key} {item}" for key, item in value.items() if not key.endswith("_micros"))
 
 
 def unreadable(plan: WaitPlan, error: ArroyoError, seconds: float) -> ArroyoError:

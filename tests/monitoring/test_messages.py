@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.monitoring.explain import explain
-from airflow_provider_arroyo.monitoring.messages import Message, log_messages
+from airflow_provider_arroyo.monitoring.messages import Message, done, log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import result_values
 from airflow_provider_arroyo.text import duration, utc_time
@@ -119,3 +120,18 @@ def test_durations_are_readable(seconds: float, text: str) -> None:
 
 def test_times_are_written_in_utc() -> None:
     assert utc_time(1_795_575_845) == "2026-11-25 03:04:05 UTC"
+
+
+@pytest.mark.parametrize(
+    "more, shown",
+    [
+        ({"checkpoint": {"epoch": 3, "finish_time_micros": 1795929012676140}}, "checkpoint: epoch 3"),
+        ({"checkpoint": None, "action": "created"}, "action: created"),
+        (
+            {"metric": {"name": "bytes_sent", "value": 2.5, "time_micros": 1}},
+            "metric: name bytes_sent value 2.5",
+        ),
+    ],
+)
+def test_the_last_line_shows_no_python_and_no_microseconds(more: dict[str, Any], shown: str) -> None:
+    assert done(ORDERS, job("Stopped", 1), **more) == f"Done, Stopped: orders (run 1, {shown})"
