@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import traceback
 from datetime import timedelta
@@ -12,8 +13,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 import airflow_provider_arroyo
+from airflow_provider_arroyo import evidence
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.operators.arroyo import ArroyoDeployPipelineOperator
+from airflow_provider_arroyo.polling import poll
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
 from .conftest import BROKEN, Arrange
@@ -198,3 +202,117 @@ def test_the_advice_fits_what_airflow_does_next(
     refused = run_task(submit("INSERT INTO nowhere SELECT 1"), SYNC, ti).error
     assert "Fix it, then clear this task" in str(refused)
     assert "will retry" not in str(refused)
+
+
+# -- diagnoses -------------------------------------------------------------------------------------------------------
+
+
+def diagnosis_of(error: BaseException | None) -> str | None:
+    assert isinstance(error, ArroyoTaskError), error
+    assert error.error is not None
+    return getattr(error.error, "diagnosis", None)
+
+
+@pytest.mark.parametrize("mode", OPERATOR_MODES)
+def test_a_failure_is_diagnosed_in_every_mode(mode: str, sandbox: ArroyoSandbox) -> None:
+    error = run_task(submit(BROKEN), mode).error
+    assert diagnosis_of(error) == "file_missing"
+    text = str(error)
+    assert "Diagnosis (file_missing): " in text
+    assert "Arroyo's workers see the file" in text
+    assert "Fix the cause." not in text, "the advice of the diagnosis replaces it"
+
+
+def test_a_failed_deploy_is_diagnosed_too(sandbox: ArroyoSandbox) -> None:
+    error = run_task(
+        lambda **mode: ArroyoDeployPipelineOperator(
+            task_id="a_task", pipeline_name="orders", query=BROKEN, timeout=20, **mode
+        ),
+        SYNC,
+    ).error
+    assert "Diagnosis (file_missing): " in str(error)
+
+
+def test_a_timeout_names_an_unreachable_broker(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    sandbox.faults.kafka_away()
+    arrange.after_polls(sandbox.advance, 45, polls=1)
+    error = run_task(submit(until_checkpoint=True, timeout=8), SYNC).error
+    assert diagnosis_of(error) == "broker_unreachable"
+    assert "Diagnosis (broker_unreachable): " in str(error)
+    assert "allow more time" in str(error)
+
+
+def test_an_externally_stopped_pipeline_is_diagnosed(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    def pause() -> None:
+        sandbox.advance(15)
+        sandbox.faults.stop("orders")
+
+    arrange.after_polls(pause)
+    error = run_task(submit(stable_for=15, timeout=60), SYNC).error
+    assert diagnosis_of(error) == "paused"
+    assert "was stopped externally" in str(error)
+    assert "it continues from checkpoint" in str(error)
+
+
+def test_a_diagnosis_without_new_information_is_left_out(arrange: Arrange, sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.fail("orders", error="worker left", after=0.1)
+    error = run_task(submit(stable_for=5), SYNC).error
+    assert diagnosis_of(error) is None
+    assert "Diagnosis" not in str(error)
+    pipeline_id = arrange.pipeline("Running", name="other")
+    assert "Diagnosis" not in str(run_task(sense(pipeline_id, "Stopped", timeout=0.3), SYNC).error)
+
+
+@pytest.mark.parametrize("broken", ["requests", "itself", "alarm"])
+def test_a_failing_diagnosis_does_not_hide_the_error(
+    broken: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        # Airflow's alarm may go off at this moment.
+        raise AirflowTaskTimeout("Timeout") if broken == "alarm" else RuntimeError("a bug")
+
+    if broken == "requests":
+        for path in ("*/errors*", "*/checkpoints", "*/operator_metric_groups", "*/validate_query"):
+            sandbox.faults.status(500, path=path, times=None)
+    else:
+        monkeypatch.setattr(evidence, "gather_for_error", fail)
+    ended = run_task(submit(BROKEN), SYNC)
+    assert isinstance(ended.error, ArroyoTaskError)
+    assert "is Fail" in str(ended.error)
+    assert "/nonexistent/input.json" in str(ended.error)
+    assert len(ended.texts("WARNING")) == 1
+
+
+# -- who requested a stop --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stop_on_kill, who",
+    [
+        ("checkpoint", "by this task, which was killed (stop_on_kill='checkpoint')"),
+        ("immediate", "by this task, which was killed (stop_on_kill='immediate')"),
+        (None, "externally"),
+    ],
+)
+def test_the_error_names_who_requested_the_stop(
+    stop_on_kill: str | None, who: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ti, made = FakeTaskInstance(), []
+
+    def make(**mode: Any) -> Any:
+        made.append(submit(wait_for="Finished", stop_on_kill=stop_on_kill)(**mode))
+        return made[-1]
+
+    def sleep(seconds: float) -> None:
+        """Kill the task as Airflow does, from a signal between two polls, once its pipeline runs."""
+        sandbox.advance(seconds)
+        waiting = made[-1]._waiting
+        if ti.state == "running" and waiting.job is not None and waiting.job.state == "Running":
+            ti.state = "failed"
+            made[-1].on_kill()
+            if stop_on_kill is None:
+                sandbox.faults.stop("orders")
+
+    monkeypatch.setattr(poll, "poll_until", functools.partial(poll.poll_until, sleep=sleep))
+    ended = run_task(make, SYNC, ti)
+    assert f"was stopped {who}; Finished was wanted" in str(ended.error)
