@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.poll import poll_until
@@ -226,6 +227,25 @@ def test_both_modes_need_the_same_checkpoints(mode: str, name: str) -> None:
     assert abs(seen[0].waited_seconds - expected[0].waited_seconds) <= 1.2
 
 
+def before(state: str) -> Baseline:
+    """The job before a request at the beginning of the wait."""
+    return Baseline(job_id="job_pl_0", run_id=1, state=state, requested_at=EPOCH)
+
+
+@MODES
+@pytest.mark.parametrize("state", ["Failed", "Stopped", "Failing"])
+def test_an_old_state_counts_in_both_modes_once_it_has_lasted(mode: str, state: str) -> None:
+    """No poll shows a change, so each wait must ask for the one that decides it."""
+    targets = {"Failed", "Failing", "Stopped"}
+    story: list[tuple[float, Event]] = [(-0.05, ("set", state, 1, state != "Stopped"))]
+    for seen in (
+        in_a_worker("0.16", story, targets, baseline=before(state)),
+        in_a_triggerer(mode, "0.16", story, targets, baseline=before(state)),
+    ):
+        assert seen[0].outcome is Outcome.REACHED
+        assert seen[0].waited_seconds == pytest.approx(5, abs=2 * INTERVAL)
+
+
 # Every state lasts long enough for both to see it, and no duration is close to stable_for.
 gaps = st.sampled_from([0.4, 0.7, 1.6, 2.6])
 states = st.sampled_from([*JobState, "Hibernating"])
@@ -246,6 +266,7 @@ wanted = st.sets(st.sampled_from(["Running", "Stopped", "Finished", "Failed"]), 
     targets=wanted,
     stable=st.sampled_from([0.0, 1.1]),
     max_restarts=st.sampled_from([None, None, 0, 2]),
+    old=st.sampled_from([None, "Running", "Failed", "Stopped"]),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_both_modes_have_the_same_result_and_lines(
@@ -255,11 +276,13 @@ def test_both_modes_have_the_same_result_and_lines(
     targets: set[str],
     stable: float,
     max_restarts: int | None,
+    old: str | None,
 ) -> None:
     options: dict[str, Any] = {
         "timeout": 10.0 + sum(gap for gap, _ in story),
         "stable_for": timedelta(seconds=stable),
         "max_restarts": max_restarts,
+        "baseline": None if old is None else before(old),
     }
     expected = in_a_worker(version, story, targets, **options)
     seen = in_a_triggerer(mode, version, story, targets, **options)
