@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.checks import check_text
-from airflow_provider_arroyo.client.reading import Listed, many, one, page
+from airflow_provider_arroyo.client.lists import Listed, many, page
+from airflow_provider_arroyo.client.reading import one
 from airflow_provider_arroyo.client.request import (
     COMPILE_TIMEOUT_SECONDS,
     Request,

@@ -15,9 +15,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import requests
 from tenacity import Retrying, retry_if_exception
 
-from airflow_provider_arroyo.client import catalog, endpoints, reading
+from airflow_provider_arroyo.client import catalog, endpoints, lists
 from airflow_provider_arroyo.client.catalog import ConnectionTable
-from airflow_provider_arroyo.client.details import JobError, OutputBatch
+from airflow_provider_arroyo.client.details import OutputBatch
 from airflow_provider_arroyo.client.failed_sql import error_of_sql
 from airflow_provider_arroyo.client.link import Counts, Link
 from airflow_provider_arroyo.client.models import Pipeline
@@ -280,25 +280,15 @@ class ArroyoClient:
         :param page_size: pipelines per response, default 100; with a name 1,000, since the others are not parsed.
         """
         limit = page_size or (PAGE_SIZE if name is None else NAMED_PAGE_SIZE)
-        found = reading.iter_pages(self.send, endpoints.list_pipelines(limit=limit, name=name))
-        return found if name is None else reading.with_name(found, name)
-
-    def iter_job_errors(
-        self, pipeline_id: str, job_id: str, *, page_size: int = PAGE_SIZE
-    ) -> Iterator[JobError]:
-        """Yield the errors of a job, newest first; pages are requested as needed.
-
-        :param pipeline_id, job_id: the pipeline and its job.
-        :param page_size: errors per response, default 100.
-        """
-        return reading.iter_pages(self.send, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
+        found = lists.iter_pages(self.send, endpoints.list_pipelines(limit=limit, name=name))
+        return found if name is None else lists.with_name(found, name)
 
     def iter_connection_tables(self, *, page_size: int = PAGE_SIZE) -> Iterator[ConnectionTable]:
         """Yield the connection tables; pages are requested as needed.
 
         :param page_size: tables per response, default 100.
         """
-        return reading.iter_pages(self.send, catalog.list_connection_tables(limit=page_size))
+        return lists.iter_pages(self.send, catalog.list_connection_tables(limit=page_size))
 
     def stream_output(self, pipeline_id: str, job_id: str) -> Iterator[OutputBatch]:
         """Yield the output of a preview from now on, until it ends.

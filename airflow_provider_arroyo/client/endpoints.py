@@ -21,9 +21,10 @@ from airflow_provider_arroyo.client.details import (
     OutputBatch,
     QueryValidation,
 )
+from airflow_provider_arroyo.client.lists import Listed, many, of_name, page
 from airflow_provider_arroyo.client.models import Job, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
-from airflow_provider_arroyo.client.reading import Listed, many, newest_job, of_name, one, page, pong
+from airflow_provider_arroyo.client.reading import newest_job, one, pong
 from airflow_provider_arroyo.client.request import (
     COMPILE_TIMEOUT_SECONDS,
     HttpResponse,
@@ -275,7 +276,7 @@ def list_job_errors(
         pipeline_id,
         job_id,
         "errors",
-        page(JobError, is_lenient=True),
+        page(JobError),
         params=paging(limit, starting_after),
     )
 

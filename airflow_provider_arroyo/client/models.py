@@ -226,6 +226,4 @@ class Pipeline(ApiModel):
         """Read a pipeline."""
         pipeline = from_api(cls, data)
         check_id(pipeline.id, "id")
-        # Half of a surrogate pair, which Arroyo never sends, could not be written anywhere.
-        (pipeline.name + pipeline.query).encode()
         return pipeline

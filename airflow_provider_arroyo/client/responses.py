@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from airflow_provider_arroyo.client.body_secrets import body_secret_values
 from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.details import SqlDiagnostic
-from airflow_provider_arroyo.client.reading import UNREADABLE, Listed, NotJsonError, json_of, reason
+from airflow_provider_arroyo.client.lists import Listed
+from airflow_provider_arroyo.client.reading import UNREADABLE, NotJsonError, json_of, reason
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.client.text_secrets import redact_values

@@ -7,6 +7,7 @@ something never makes a response unreadable. JSON that this package wrote is rea
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
@@ -16,9 +17,13 @@ from functools import cache
 from typing import Any, NamedTuple, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from airflow_provider_arroyo.exceptions import ArroyoError, error_from_dict
+from airflow_provider_arroyo.text import REPLACED
 
 T = TypeVar("T")
 Read = Callable[[Any], Any]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a pair, or a byte that is not text. Arroyo sends neither, and neither can be written anywhere."""
 
 _LAST_MICROS = 253_402_300_799_999_999
 """The last microsecond of the year 9999, in microseconds since the epoch."""
@@ -60,7 +65,8 @@ def from_api(cls: type[T], data: Any) -> T:
     """Return the value of Arroyo's JSON.
 
     Unknown fields are ignored. A field that is missing or of another type gets its default, if it has one, unless it
-    is strict or required. Integers are in the range 0 to 2**64 - 1, as Arroyo counts; times are within the calendar.
+    is strict or required. What is not text in a string is replaced; in a strict or required one, it makes the field
+    unreadable. Integers are in the range 0 to 2**64 - 1, as Arroyo counts; times are within the calendar.
 
     :raises KeyError, TypeError, ValueError: if a field without a default, or a required one, is missing or of another
         type, or a strict one is of another type.
@@ -198,16 +204,21 @@ def _fields(cls: type[Any], is_lenient: bool) -> tuple[_Field, ...]:
     found = []
     for one in fields(cls):
         hint, given = hints[one.name], one.metadata
+        is_strict = given.get("is_strict", False)
         has_no_default = one.default is MISSING and one.default_factory is MISSING
         found.append(
             _Field(
                 one.name,
                 given.get("name") or (f"{one.name}_seconds" if hint is timedelta else one.name),
-                _reader_of_arroyo(one.name, hint, is_strict=given.get("is_strict", False))
+                _reader_of_arroyo(
+                    one.name,
+                    _without_none(hint) if is_strict else hint,
+                    is_strict=has_no_default or is_strict,
+                )
                 if is_lenient
                 else _reader(hint, is_lenient=False),
                 has_no_default or (is_lenient and given.get("is_required", False)),
-                has_no_default or not is_lenient or given.get("is_strict", False),
+                has_no_default or not is_lenient or is_strict,
                 given.get("zero_is_none", False),
                 given.get("may_be_null", False),
                 given.get("is_secret", False),
@@ -218,17 +229,19 @@ def _fields(cls: type[Any], is_lenient: bool) -> tuple[_Field, ...]:
 
 def _reader_of_arroyo(attribute: str, hint: Any, *, is_strict: bool) -> Read:
     """Return the function that reads a field of Arroyo's JSON."""
-    read = _reader(_without_none(hint) if is_strict else hint, is_lenient=True)
-    if not attribute.endswith("_micros"):
-        return read
+    read, is_time = _reader(hint, is_lenient=True), attribute.endswith("_micros")
 
-    def read_time(value: Any) -> Any:
-        micros = read(value)
-        if isinstance(micros, int) and micros > _LAST_MICROS:
+    def checked(value: Any) -> Any:
+        found = read(value)
+        if is_time and isinstance(found, int) and found > _LAST_MICROS:
             raise ValueError("it is a time outside the calendar")
-        return micros
+        if isinstance(found, str) and not found.isascii() and (wrong := _SURROGATE.search(found)):
+            if is_strict:
+                raise ValueError(f"it has {wrong[0]!r}, which is not a character")
+            return _SURROGATE.sub(REPLACED, found)
+        return found
 
-    return read_time
+    return checked
 
 
 def _without_none(hint: Any) -> Any:

@@ -259,7 +259,7 @@ class ArroyoHook(BaseHook):
 
     def list_pipelines(self) -> list[Pipeline]:
         """Return all pipelines, newest first; a warning names those that cannot be read."""
-        from airflow_provider_arroyo.client.reading import all_of
+        from airflow_provider_arroyo.client.lists import all_of
 
         return list(all_of(self.client.iter_pipelines()).shown(self.log))
 

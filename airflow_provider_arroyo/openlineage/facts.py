@@ -130,7 +130,7 @@ class LookUp:
 
 
 def _tables(client: ArroyoClient) -> dict[str, Table | None]:
-    from airflow_provider_arroyo.client.reading import all_of
+    from airflow_provider_arroyo.client.lists import all_of
 
     found: dict[str, Table | None] = {}
     for one in all_of(client.iter_connection_tables()).shown(_log):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.body_secrets import code_secret_values
 from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.reading import all_of, with_name
+from airflow_provider_arroyo.client.lists import all_of, with_name
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.client.secret_names import MASK, is_secret_name
 from airflow_provider_arroyo.client.text_secrets import redact_values

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.lists import all_of
 from airflow_provider_arroyo.client.models import Job, Pipeline
-from airflow_provider_arroyo.client.reading import all_of
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
     ArroyoNoSuchNameError,

@@ -11,8 +11,9 @@ from typing import Any
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.client.lists import Listed, read_items
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.client.reading import Listed, iter_items, read_items
+from airflow_provider_arroyo.client.reading import iter_items
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import WRITTEN

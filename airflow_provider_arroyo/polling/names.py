@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.reading import all_of
+from airflow_provider_arroyo.client.lists import all_of
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
     ArroyoError,

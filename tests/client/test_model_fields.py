@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_arroyo.client import catalog, details, models
 from airflow_provider_arroyo.client import endpoints as api
-from airflow_provider_arroyo.client.reading import Listed
+from airflow_provider_arroyo.client.lists import Listed
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.settings import ClientSettings

@@ -54,7 +54,7 @@ def test_life_of_a_pipeline(client: ArroyoClient, sandbox: ArroyoSandbox) -> Non
     checkpoint = client.list_checkpoints(pipeline.id, job.id)[-1]
     assert checkpoint.is_finished
     assert client.list_operator_checkpoints(pipeline.id, job.id, checkpoint.epoch)
-    assert list(client.iter_job_errors(pipeline.id, job.id)) == []
+    assert list(client.list_job_errors(pipeline.id, job.id)) == []
     assert client.list_metrics(pipeline.id, job.id)
     client.delete_pipeline(pipeline.id)
     with pytest.raises(ArroyoNotFoundError, match=pipeline.id):

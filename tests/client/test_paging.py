@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.lists import Listed, iter_pages
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.reading import Listed, iter_pages
 from airflow_provider_arroyo.client.request import Request, Response
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
@@ -221,8 +221,8 @@ def test_the_list_of_another_product_is_refused(
 def test_the_default_page_size_is_100(client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": [], "hasMore": False}))
     assert list(client.iter_connection_tables()) == []
-    assert list(client.iter_job_errors("p", "j", page_size=7)) == []
-    assert [request.target.partition("?")[2] for request in server.requests] == ["limit=100", "limit=7"]
+    assert list(client.iter_pipelines()) == []
+    assert [request.target.partition("?")[2] for request in server.requests] == ["limit=100", "limit=100"]
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.reading import all_of, with_name
+from airflow_provider_arroyo.client.lists import all_of, with_name
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError, ArroyoUnreadableItemError
 from tests.client.conftest import PIPELINE
@@ -40,7 +40,7 @@ TABLE = {**PROFILE, "table_type": "source", "schema": {}}
             api.list_pipelines(limit=9),
             PIPELINE,
             {"query": "\ud800"},
-            "id 'pl_1', name 'orders', 'utf-8' codec",
+            "id 'pl_1', name 'orders', field 'query': it has '\\ud800'",
         ),
         (
             api.list_pipelines(limit=9),
@@ -88,6 +88,18 @@ def test_the_others_are_read_and_the_error_names_the_item(
     assert found.shown(log) == found.readable
     assert lines.text() == str(caught.value)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("encoded", [b"\xff", rb"\ud800"])
+def test_bytes_that_are_not_text_concern_one_item(
+    encoded: bytes, client: ArroyoClient, server: Server
+) -> None:
+    items = [{**PIPELINE, "query": "SELECT '?'"}, {**PIPELINE, "id": "pl_2"}]
+    body = json.dumps({"data": items, "hasMore": False}).encode().replace(b"?", encoded)
+    server.play(reply(body))
+    found = client.list_pipelines()
+    assert [one.id for one in found.readable] == ["pl_2"]
+    assert "id 'pl_1', name 'orders', field 'query'" in str(found.error)
 
 
 def test_a_list_without_one_readable_item_is_not_arroyos(client: ArroyoClient, server: Server) -> None:
