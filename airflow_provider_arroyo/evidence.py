@@ -9,8 +9,9 @@ from typing import Any
 
 from airflow_provider_arroyo.client.body_secrets import pipeline_secret_values
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.lists import Listed
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence

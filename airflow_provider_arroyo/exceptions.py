@@ -5,15 +5,16 @@ Nothing here depends on Airflow. ``hooks/errors.py`` turns these into the errors
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from airflow_provider_arroyo.text import shorten, utc_time
 
-if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.details import SqlDiagnostic
-
+PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
+"""How Arroyo's parser writes a position in its messages."""
 
 E = TypeVar("E", bound="ArroyoError")
 
@@ -182,6 +183,28 @@ class ArroyoUnreadableItemError(ArroyoForeignResponseError):
     def may_include(self, name: str) -> bool:
         """Return whether one of them may have a name."""
         return name in self.names or "" in self.names
+
+
+@dataclass(frozen=True, slots=True)
+class SqlDiagnostic:
+    """One of Arroyo's messages about some SQL.
+
+    :param message: Arroyo's message.
+    :param line, column, end_line, end_column: the position, counted from 1; None if the server sent none (always on
+        0.15).
+    """
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+
+    def with_place(self) -> Self:
+        """Return the diagnostic with the position named in its text, if it has none of its own."""
+        if self.line is None and (found := PLACE.search(self.message)):
+            return replace(self, line=int(found[1]), column=int(found[2]))
+        return self
 
 
 class ArroyoQueryError(ArroyoApiError):

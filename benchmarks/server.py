@@ -12,7 +12,7 @@ import time
 import urllib.request
 from typing import Any
 
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.populate import QUERY
 from airflow_provider_arroyo.sandbox.records import Job

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import PipelineGraph
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
+from airflow_provider_arroyo.exceptions import SqlDiagnostic
 from airflow_provider_arroyo.text import shorten
-
-PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
-"""How Arroyo's parser writes a position in its messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,42 +168,6 @@ class OutputBatch(ApiModel):
 
 
 @dataclass(frozen=True, slots=True)
-class SqlDiagnostic(ApiModel):
-    """One of Arroyo's messages about some SQL.
-
-    :param message: Arroyo's message.
-    :param line, column, end_line, end_column: the position, counted from 1; None if the server sent none (always on
-        0.15).
-    """
-
-    message: str
-    line: int | None = None
-    column: int | None = None
-    end_line: int | None = None
-    end_column: int | None = None
-
-    @classmethod
-    def from_api(cls, data: Mapping[str, Any] | str) -> Self:
-        """Read a diagnostic: a plain string on 0.15, an object on 0.16."""
-        if isinstance(data, str):
-            return cls(data)
-        place: dict[str, Any] = {}
-        if isinstance(span := data.get("span"), Mapping):
-            start, end = span.get("start"), span.get("end")
-            if isinstance(start, Mapping):
-                place |= {"line": start.get("line"), "column": start.get("column")}
-            if isinstance(end, Mapping):
-                place |= {"end_line": end.get("line"), "end_column": end.get("column")}
-        return from_api(cls, {"message": data["message"], **place})
-
-    def with_place(self) -> Self:
-        """Return the diagnostic with the position named in its text, if it has none of its own."""
-        if self.line is None and (found := PLACE.search(self.message)):
-            return replace(self, line=int(found[1]), column=int(found[2]))
-        return self
-
-
-@dataclass(frozen=True, slots=True)
 class QueryValidation(ApiModel):
     """The result of a validation: a graph or errors."""
 
@@ -217,6 +178,9 @@ class QueryValidation(ApiModel):
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
         """Read a validation. Arroyo always sends a graph, even if null; other services also send errors."""
+        errors = data["errors"]
+        if isinstance(errors, list):
+            data = {**data, "errors": [_flat(one) for one in errors]}
         validation = from_api(cls, data)
         if "graph" not in data:
             raise KeyError("graph")
@@ -226,3 +190,15 @@ class QueryValidation(ApiModel):
     def is_valid(self) -> bool:
         """Whether Arroyo would accept the query."""
         return not self.errors
+
+
+def _flat(error: Any) -> Any:
+    """Return the JSON of a diagnostic: a plain string on 0.15, an object with the position in a span on 0.16."""
+    if not isinstance(error, Mapping):
+        return {"message": error}
+    flat = {"message": error["message"]}
+    if isinstance(span := error.get("span"), Mapping):
+        for end, names in (("start", ("line", "column")), ("end", ("end_line", "end_column"))):
+            if isinstance(place := span.get(end), Mapping):
+                flat |= {names[0]: place.get("line"), names[1]: place.get("column")}
+    return flat

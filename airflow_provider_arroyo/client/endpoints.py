@@ -21,8 +21,9 @@ from airflow_provider_arroyo.client.details import (
     OutputBatch,
     QueryValidation,
 )
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.lists import Listed, many, of_name, page
-from airflow_provider_arroyo.client.models import Job, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
 from airflow_provider_arroyo.client.reading import newest_job, one, pong
 from airflow_provider_arroyo.client.request import (
@@ -35,6 +36,7 @@ from airflow_provider_arroyo.client.request import (
     paging,
     without_none,
 )
+from airflow_provider_arroyo.client.udf import Udf
 
 T = TypeVar("T")
 

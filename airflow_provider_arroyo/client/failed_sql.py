@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_arroyo.client.body_secrets import body_secret_values
-from airflow_provider_arroyo.client.details import QueryValidation, SqlDiagnostic
+from airflow_provider_arroyo.client.details import QueryValidation
 from airflow_provider_arroyo.client.endpoints import ping, validate_query
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.settings import ClientSettings
@@ -24,6 +24,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoForeignResponseError,
     ArroyoQueryError,
     Disposition,
+    SqlDiagnostic,
 )
 from airflow_provider_arroyo.text import shorten
 

@@ -12,25 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.checks import check_id, check_text
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState, StopMode
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, StopMode
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
 from airflow_provider_arroyo.text import pipeline_label, shorten
-
-__all__ = [
-    "TERMINAL_STATES",
-    "CheckpointType",
-    "FailureReason",
-    "Job",
-    "JobState",
-    "Pipeline",
-    "PipelineEdge",
-    "PipelineGraph",
-    "PipelineNode",
-    "StopMode",
-    "Udf",
-]
-
 
 _MAX_WORD = 100
 """Maximum length of a state and of a failure's domain, in characters."""

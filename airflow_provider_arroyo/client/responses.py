@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from airflow_provider_arroyo.client.body_secrets import body_secret_values
 from airflow_provider_arroyo.client.connection_errors import too_large
-from airflow_provider_arroyo.client.details import SqlDiagnostic
 from airflow_provider_arroyo.client.lists import Listed
 from airflow_provider_arroyo.client.reading import UNREADABLE, NotJsonError, json_of, reason
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
@@ -43,6 +42,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoTlsError,
     ArroyoUnreadableItemError,
     Disposition,
+    SqlDiagnostic,
 )
 from airflow_provider_arroyo.text import shorten
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, CheckpointType, Job, JobState
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
 
 # -- whether data flows ----------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Self
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.monitoring.checkpoints import LONG_SECONDS, WAY_OUT, last_finished, waits_seconds
 from airflow_provider_arroyo.monitoring.metrics import backpressure

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.enums import AT_WORK
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState, StopMode
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.plan import Baseline

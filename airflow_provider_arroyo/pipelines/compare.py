@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_arroyo.client.models import Job, Pipeline, Udf
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.text_secrets import redact_values
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.pipelines.ownership import user_tags_of, without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_diffs import redacted_diff

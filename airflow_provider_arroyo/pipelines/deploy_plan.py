@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from airflow_provider_arroyo.client.enums import AT_WORK
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.enums import AT_WORK, JobState
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.pipelines.compare import Comparison, Difference, begins_new_run, compare
 from airflow_provider_arroyo.pipelines.existing import Action, is_down
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec

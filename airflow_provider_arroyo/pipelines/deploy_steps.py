@@ -10,7 +10,8 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoError,

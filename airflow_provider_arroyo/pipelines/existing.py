@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.enums import AT_WORK
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState, StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.explain import explain

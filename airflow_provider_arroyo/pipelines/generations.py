@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoNotFoundError, ArroyoOwnershipError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.pipelines.compare import compare

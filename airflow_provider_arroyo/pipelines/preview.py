@@ -11,8 +11,9 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import OutputBatch
-from airflow_provider_arroyo.client.enums import AT_WORK
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, StopMode
+from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState, Pipeline
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoAuthError,
     ArroyoConnectionError,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import CheckpointType, Job, JobState
+from airflow_provider_arroyo.client.enums import CheckpointType, JobState
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.stopping import for_checkpoints
 

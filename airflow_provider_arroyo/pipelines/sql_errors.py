@@ -9,12 +9,12 @@ from dataclasses import replace
 from itertools import islice
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.details import PLACE, SqlDiagnostic
-from airflow_provider_arroyo.client.models import PipelineGraph, Udf
+from airflow_provider_arroyo.client.models import PipelineGraph
 from airflow_provider_arroyo.client.secret_names import MASK
 from airflow_provider_arroyo.client.sql_secrets import find_secrets, secret_values, tokens_of
 from airflow_provider_arroyo.client.text_secrets import redact_values
-from airflow_provider_arroyo.exceptions import ArroyoQueryError
+from airflow_provider_arroyo.client.udf import Udf
+from airflow_provider_arroyo.exceptions import PLACE, ArroyoQueryError, SqlDiagnostic
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 _FOUND = re.compile(r"found: (.+?) at Line: ", re.DOTALL)

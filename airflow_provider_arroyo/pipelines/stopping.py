@@ -9,7 +9,8 @@ from typing import Any
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.client.models import Job, JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, Disposition
 from airflow_provider_arroyo.monitoring.checkpoints import (
     StopRequest,

@@ -12,7 +12,8 @@ from dataclasses import replace
 from enum import StrEnum
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import Difference, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted, naming

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.models import Job, JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.exceptions import ArroyoError

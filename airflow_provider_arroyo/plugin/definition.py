@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.body_secrets import redact_code
-from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, PipelineNode, Udf
+from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, PipelineNode
 from airflow_provider_arroyo.client.secret_names import MASK, is_secret_name
 from airflow_provider_arroyo.client.sql_secrets import redact_sql, secret_values
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
 from airflow_provider_arroyo.pipelines.sql_diffs import redacted_diff

@@ -8,14 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_arroyo.client.models import (
-    FailureReason,
-    Job,
-    JobState,
-    Pipeline,
-    PipelineGraph,
-    PipelineNode,
-)
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import FailureReason, Job, Pipeline, PipelineGraph, PipelineNode
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
 from airflow_provider_arroyo.plugin.readings import Part, Readings, checkpoint_to_json, error_to_json
 from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError
-from airflow_provider_arroyo.client.models import Job, JobState, PipelineGraph
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Job, PipelineGraph
 from airflow_provider_arroyo.plugin.facts import Facts, seconds
 from airflow_provider_arroyo.plugin.metrics import Measured
 

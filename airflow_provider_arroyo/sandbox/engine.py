@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 
 from . import lifecycle, runs
 from .clock import Agenda, Clock, micros

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from airflow_provider_arroyo.client.models import JobState as S
+from airflow_provider_arroyo.client.enums import JobState as S
 
 if TYPE_CHECKING:
     from .records import Job

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 
 from .lifecycle import Version
 from .messages import render

@@ -12,7 +12,7 @@ from generated import table
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.sandbox import lifecycle
 from airflow_provider_arroyo.sandbox.lifecycle import Cause, Transition
 

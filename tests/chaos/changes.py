@@ -14,7 +14,8 @@ from typing import Any
 from unittest import mock
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.client.enums import StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.operators.arroyo import (

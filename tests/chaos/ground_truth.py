@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.models import Pipeline as ApiPipeline
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import RUN_ENDED
 from tests.cluster import LOCAL, QUICK_TAKEOVER, running

@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers import events, progress

@@ -13,8 +13,9 @@ from airflow_provider_arroyo import __version__
 from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import StopMode, Udf
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError
 from tests.client.conftest import PIPELINE, SPEC, Connect
 from tests.client.server import Reply, Server, reply

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo import exceptions
-from airflow_provider_arroyo.client.details import SqlDiagnostic
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
     ArroyoApiError,
@@ -33,6 +32,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreadableItemError,
     ArroyoUnsupportedError,
     Disposition,
+    SqlDiagnostic,
     error_from_dict,
 )
 

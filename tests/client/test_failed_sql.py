@@ -9,8 +9,8 @@ import pytest
 
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Udf
 from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoForeignResponseError,

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConflictError,

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_arroyo.client import catalog, endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import MetricGroup, OutputBatch
-from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import RUN_ENDED, LocalAirflow, LocalAirflowError

@@ -17,8 +17,7 @@ import trustme
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.details import SqlDiagnostic
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.tls import make_ssl_context
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
@@ -27,6 +26,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
     ArroyoSettingsError,
+    SqlDiagnostic,
 )
 from airflow_provider_arroyo.hooks import arroyo as hook_module
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID, ArroyoHook

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
 from tests.monitoring.support import ORDERS

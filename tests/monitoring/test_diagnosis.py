@@ -9,7 +9,8 @@ from itertools import groupby
 import pytest
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError
-from airflow_provider_arroyo.client.models import FailureReason, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import FailureReason, Job, Pipeline
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Evidence, Kind, diagnose
 from tests.monitoring.timelines import EPOCH, RECORDINGS, VERSIONS, Timeline, moment
 

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_arroyo import evidence as evidence_module
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Metric, MetricGroup, OperatorMetrics, SubtaskMetrics
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.evidence import gather, gather_for_error
 from airflow_provider_arroyo.exceptions import (

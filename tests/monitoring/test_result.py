@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.client.models import FailureReason, Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.client.wire import from_json, to_json
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
 from airflow_provider_arroyo.monitoring.event import Hold

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.outcome import Outcome

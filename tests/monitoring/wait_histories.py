@@ -14,7 +14,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.client.models import FailureReason, Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,

@@ -15,7 +15,8 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetXCom, XComResult
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.client.enums import StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY, WatchedRun, stop_on_kill

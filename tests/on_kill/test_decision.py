@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.on_kill import (
     ENDED_STATES,

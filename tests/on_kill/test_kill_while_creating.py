@@ -14,7 +14,7 @@ import requests
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.wait import PipelineWait

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.on_kill import note_wait, noted_wait
 from tests.on_kill.support import ENDED, Bench, TaskInstance
 

@@ -32,11 +32,9 @@ SIDEWAYS = {
     "exceptions": {"text"},
     "hooks": {"evidence"},
 }
-# Imported upwards for type checkers alone, never when the program runs.
-TYPES_ONLY = {("exceptions", f"{PACKAGE}.client.details")}
 # The sandbox uses only the names in Arroyo's API and the grammar of its SQL, so that it cannot share a
 # mistake of the client.
-SANDBOX_MAY = (f"{PACKAGE}.client.models.", f"{PACKAGE}.sql.")
+SANDBOX_MAY = (f"{PACKAGE}.client.enums.", f"{PACKAGE}.sql.")
 
 WITHOUT_AIRFLOW = {"client", "pipelines", "monitoring", "evidence", "polling", "sandbox", *ROWS[-1]}
 AIRFLOW_IN_FUNCTIONS = {"on_kill"}
@@ -101,8 +99,7 @@ def is_allowed(room: str, name: str) -> bool:
         return False
     if room == "sandbox":
         return room_of(name) == room or f"{name}.".startswith(SANDBOX_MAY)
-    for_types = any(room == one and f"{name}.".startswith(f"{module}.") for one, module in TYPES_ONLY)
-    return room_of(name) in may_import(room) or for_types or name == f"{PACKAGE}.__version__"
+    return room_of(name) in may_import(room) or name == f"{PACKAGE}.__version__"
 
 
 def test_a_module_imports_only_modules_below_it() -> None:
@@ -113,13 +110,6 @@ def test_a_module_imports_only_modules_below_it() -> None:
         if name.startswith(f"{PACKAGE}.") and not is_allowed(room_of(module_name(path)), name)
     ]
     assert found == []
-
-
-def test_what_is_imported_for_types_only_is_never_loaded() -> None:
-    for room, module in TYPES_ONLY:
-        path = ROOT / f"{room}.py"
-        assert module in all_imports(path)
-        assert module not in set(imports_at_load(ast.parse(path.read_text()), module_name(path)))
 
 
 def test_modules_that_know_arroyo_know_no_airflow() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sqlglot.dialects import Postgres
 from sqlglot.errors import TokenError
 
-from airflow_provider_arroyo.client.models import Job, Pipeline, PipelineGraph, PipelineNode, Udf
+from airflow_provider_arroyo.client.models import Job, Pipeline, PipelineGraph, PipelineNode
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.pipelines.compare import Difference, compare, is_same_query, sql_words
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec

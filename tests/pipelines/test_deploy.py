@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.client.models import Pipeline, Udf
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.pipelines.ownership import without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import SECOND, SPEC, DeployBench, open_deploy_bench

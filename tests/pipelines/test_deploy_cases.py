@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState, Pipeline
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoDeployError,
     ArroyoError,

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import Baseline

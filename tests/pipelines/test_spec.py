@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client import checks, endpoints
 from airflow_provider_arroyo.client.catalog import ConnectionTable
-from airflow_provider_arroyo.client.models import Pipeline, Udf
-from airflow_provider_arroyo.client.udf import as_udfs
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.udf import Udf, as_udfs
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 CHECKS: dict[str, Callable[[Any], Any]] = {

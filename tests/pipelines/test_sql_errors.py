@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.client.details import SqlDiagnostic as Diagnostic
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
+from airflow_provider_arroyo.exceptions import SqlDiagnostic as Diagnostic
 from airflow_provider_arroyo.pipelines.sql_errors import (
     excerpt,
     invisible_characters,

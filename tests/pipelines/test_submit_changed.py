@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_arroyo.client.models import Udf
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError, ArroyoUnsupportedError
 from airflow_provider_arroyo.pipelines.existing import Action
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec

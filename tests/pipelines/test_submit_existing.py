@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_arroyo.client.models import Udf
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,

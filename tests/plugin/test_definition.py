@@ -11,13 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.models import (
-    Pipeline,
-    PipelineEdge,
-    PipelineGraph,
-    PipelineNode,
-    Udf,
-)
+from airflow_provider_arroyo.client.models import Pipeline, PipelineEdge, PipelineGraph, PipelineNode
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 from airflow_provider_arroyo.plugin import definition as definitions

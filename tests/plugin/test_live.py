@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError
-from airflow_provider_arroyo.client.models import FailureReason, Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.plugin.live import absent, live
 from airflow_provider_arroyo.plugin.metrics import Measured
 from airflow_provider_arroyo.plugin.readings import Part, kept_checkpoints

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.sandbox import ManualClock, runs
 from airflow_provider_arroyo.sandbox.engine import Engine
 from airflow_provider_arroyo.sandbox.lifecycle import Cause, Variant, transitions

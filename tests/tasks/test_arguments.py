@@ -19,7 +19,7 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.operators import arroyo as operators
 from airflow_provider_arroyo.operators.arguments import (
     STOP_MODES,

@@ -14,7 +14,7 @@ import pytest
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.triggers import events
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
