@@ -296,6 +296,33 @@ def test_faults_can_be_removed(sandbox: ArroyoSandbox, call: Caller) -> None:
     assert call.job(pipeline_id)["state"] == "Running"
 
 
+def test_a_fault_that_waits_for_a_first_run_is_listed_and_can_be_removed(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    faults = [sandbox.faults.fail("new", error=error) for error in ("first", "second")]
+    pipeline_id = call.create("new")
+    assert [item["id"] for item in sandbox.faults.pending()] == faults
+    for fault in faults:
+        assert sandbox.faults.remove(fault)
+    sandbox.advance(10)
+    assert (call.job(pipeline_id)["state"], sandbox.faults.pending()) == ("Running", [])
+
+
+def test_a_skewed_clock_changes_no_time_that_was_shown_before(sandbox: ArroyoSandbox, call: Caller) -> None:
+    pipeline_id = call.create()
+    sandbox.advance(5)
+    job, made = call.job(pipeline_id), call.checkpoints(pipeline_id)
+    sandbox.faults.clock_skew(3600)
+    sandbox.advance(5)
+    assert call.job(pipeline_id) == job
+    listed = call.checkpoints(pipeline_id)
+    assert listed[: len(made) - 1] == made[:-1]
+    assert listed[-1]["start_time"] - made[-1]["start_time"] > 3600_000_000
+    sandbox.faults.clear()
+    sandbox.advance(5)
+    assert call.checkpoints(pipeline_id)[-1]["start_time"] < listed[-1]["start_time"]
+
+
 def test_what_is_cleared_hits_nothing_later_and_holds_nothing_back(
     sandbox: ArroyoSandbox, call: Caller
 ) -> None:
