@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,6 +144,13 @@ class Server:
     def play(self, *script: Reply) -> None:
         self.script[:] = script
 
+    def wait_until_closed(self) -> None:
+        """Wait until the server has closed all connections."""
+        deadline = time.monotonic() + _IDLE_SECONDS
+        while self._open:
+            assert time.monotonic() < deadline, "a connection stays open"
+            time.sleep(0.001)
+
     def _accept(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -178,10 +186,10 @@ class Server:
             # The client has left, or the handshake failed, as in some tests.
             pass
         finally:
-            with self._lock:
-                self._open.discard(raw)
             with suppress(OSError):
                 connection.close()
+            with self._lock:
+                self._open.discard(raw)
 
     def _unscripted(self, target: str) -> Reply | None:
         if self.answer is not None:
