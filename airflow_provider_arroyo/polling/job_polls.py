@@ -176,7 +176,7 @@ class JobPolls:
                         self._must_parse = True
                     least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
                     pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
-                await sleep_or_wake(pause, target.wake)
+                await sleep_or_wake(pause, wake)
         except Exception as err:  # noqa: BLE001  # a bug; the waits raise it
             self._singles.pop(target, None)
             _fail([target], err)
