@@ -77,8 +77,16 @@ class ArroyoQueryOperator(ArroyoOperator):
     template_ext: Sequence[str] = ()
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
 
-    def __init__(self, *, query: str, udfs: Sequence[Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        query: str,
+        udfs: Sequence[Any] = (),
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(api_outage_tolerance=api_outage_tolerance, arroyo_conn_id=arroyo_conn_id, **kwargs)
         self.query: Any = check_early(check_text, query, "query")
         as_udfs(udfs)
         self.udfs = udfs
@@ -183,23 +191,6 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
     ui_color = "#f4f0d8"
     _step = "Validating the SQL"
-
-    def __init__(
-        self,
-        *,
-        query: str,
-        udfs: Sequence[Any] = (),
-        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
-        arroyo_conn_id: str = DEFAULT_CONN_ID,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            query=query,
-            udfs=udfs,
-            api_outage_tolerance=api_outage_tolerance,
-            arroyo_conn_id=arroyo_conn_id,
-            **kwargs,
-        )
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
