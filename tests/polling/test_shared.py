@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS, prefers_list
@@ -188,6 +189,18 @@ async def test_a_stable_state_is_reached_after_stable_for(count: int) -> None:
     await pass_time(1)
     server.set("pl_0", "Running")
     assert (await waits.tasks[0]).outcome is Outcome.REACHED
+    assert 3.0 <= now() <= 3.0 + 2 * INTERVAL + 0.01
+
+
+@MODES
+@virtual
+async def test_an_old_state_counts_after_its_grace_although_no_poll_shows_a_change(count: int) -> None:
+    server = FakeArroyo()
+    waits, clock = Waits(server), VirtualClock()
+    for name in server.many(count, "Stopped"):
+        before = Baseline.of(Job.from_api(server.jobs[name][0]), requested_at=clock())
+        waits.start(name, "Stopped", baseline=before, stale_grace=timedelta(seconds=3))
+    assert await waits.all_over() == {"reached": count}
     assert 3.0 <= now() <= 3.0 + 2 * INTERVAL + 0.01
 
 
