@@ -66,7 +66,7 @@ def test_an_address_that_never_was_arroyo_fails_in_60_s(
 def test_an_address_of_arroyo_is_retried_for_max_elapsed(
     connect: Connect, server: Server, clock: Clock
 ) -> None:
-    server.play(GONE, PAGE)
+    server.play(GONE, GONE, PAGE)
     client = connect(server.url())
     assert isinstance(failure(client, READ), ArroyoNotFoundError)
     began = clock()
