@@ -150,6 +150,7 @@ def test_credentials_in_the_host_are_refused_and_not_shown(host: str) -> None:
         {"host": f"http://arroyo.example/{SECRET}", "base_path": f"/other/{SECRET}"},
         *({"console_url": f"https://arroyo.example:x/{SECRET}"}, {"console_url": f"user:{SECRET}@arroyo"}),
         *({"console_url": f"ftp://arroyo.example/{SECRET}"}, {"console_url": f"https://h/?token={SECRET}"}),
+        *({"console_url": f"https://user:{SECRET}@h"}, {"console_url": f"ftp://{SECRET}@x"}),
     ],
     ids=str,
 )
@@ -263,22 +264,9 @@ def test_invalid_mappings_are_refused(name: str, value: Any) -> None:
     assert SECRET not in text
 
 
-@pytest.mark.parametrize("name", ["Host", "Transfer-Encoding", "content-length", "Connection", "Range"])
-def test_headers_that_would_break_requests_are_refused(name: str) -> None:
-    text = refuse({"headers": {name: SECRET}})
-    assert f"field 'headers': {name!r} must not be set: " in text
-    assert SECRET not in text
-
-
-def test_headers_that_the_client_sets_itself_are_accepted() -> None:
-    """They are often pasted from a command line or from an HTTP connection."""
-    headers = {"Content-Type": "application/json", "Accept": "application/json", "Cache-Control": "no-cache"}
-    assert read({"headers": json.dumps(headers)}).headers == headers
-
-
 @pytest.mark.parametrize(
     "headers",
-    [{"X Token": SECRET}, {"": SECRET}, {"X-Token": SECRET}, {"X-Token": "s3cr3t\n"}, {"Ü": "s3cr3t"}],
+    [{"X Token": SECRET}, {"": SECRET}, {"X-Token": SECRET}, {"X-Token": "s3cr3t\n"}, {"Range": "s3cr3t"}],
 )
 def test_headers_that_cannot_be_sent_are_refused(headers: dict[str, str]) -> None:
     text = refuse({"headers": headers})
@@ -382,15 +370,6 @@ def test_console_url(url: str) -> None:
 )
 def test_an_invalid_console_url_is_refused(url: str) -> None:
     assert "field 'console_url': must be http(s)://host[:port][/path]" in refuse({"console_url": url})
-
-
-@pytest.mark.parametrize(
-    "url", [f"https://user:{SECRET}@console.example", f"user:{SECRET}@console.example", f"ftp://{SECRET}@x"]
-)
-def test_a_console_url_with_credentials_is_refused(url: str) -> None:
-    text = refuse({"console_url": url})
-    assert "field 'console_url': must" in text
-    assert SECRET not in text
 
 
 @pytest.mark.parametrize("name", ["verfiy", "Headers", "timeout", "extra__arroyo__verify", ""])
