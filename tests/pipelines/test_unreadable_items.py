@@ -10,7 +10,9 @@ import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.evidence import gather
 from airflow_provider_arroyo.exceptions import ArroyoUnreadableItemError
+from airflow_provider_arroyo.openlineage.facts import _tables
 from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile, ensure_udf
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.pipelines.ownership import Namespace
@@ -136,3 +138,24 @@ def test_a_udf_is_not_created_beside_one_without_a_name() -> None:
         assert not ensure_udf(client, definition=UDF.format("readable")).is_created
         with pytest.raises(ArroyoUnreadableItemError, match="name '5'"):
             ensure_udf(client, definition=UDF.format("mine"))
+
+
+def test_a_diagnosis_uses_the_checkpoints_that_can_be_read_and_names_the_other() -> None:
+    with open_deploy_bench("0.16") as bench:
+        made = bench.create_externally(SPEC)
+        bench.sandbox.advance(20)
+        job = bench.job(made.id)
+        path = f"/pipelines/{made.id}/jobs/{job.id}/checkpoints"
+        evidence = gather(damaged(bench, {"start_time": None}, matches='"epoch": 1,', path=path), made.id)
+        assert evidence.checkpoints[0].epoch == 2
+        assert "epoch '1', field 'start_time'" in evidence.unread["checkpoints"]
+        assert set(evidence.unread) == {"checkpoints"}
+
+
+def test_lineage_knows_the_connection_tables_that_can_be_read() -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name in ("other", "readable"):
+            given: dict[str, Any] = {"name": name, "connector": "impulse", "config": {"event_rate": 5}}
+            bench.client.create_connection_table(**given)
+        client = damaged(bench, {"config": 7}, path="/connection_tables")
+        assert set(_tables(client)) == {"readable"}
