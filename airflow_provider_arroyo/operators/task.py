@@ -151,11 +151,8 @@ class ArroyoTask(ConnectedTask):
         if self.execution_timeout is not None:
             ends.append((now + self.execution_timeout.total_seconds(), "execution_timeout"))
         deadline, argument = min(ends, key=lambda end: end[0])
-        return {
-            "deadline": deadline,
-            "deadline_argument": argument,
-            "outage_tolerance": self.api_outage_tolerance,
-        }
+        tolerance = self.api_outage_tolerance
+        return {"deadline": deadline, "deadline_argument": argument, "outage_tolerance": tolerance}
 
     def _new_wait(self, plan: WaitPlan, began: float | None = None, **more: Any) -> PipelineWait:
         """Return a new wait, which began at a time of the clock, default now."""
