@@ -263,7 +263,8 @@ def test_silent_fail_ends_with_the_timeout(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ended = run_task(sense(pipeline_id, silent_fail=True, poke_interval=0.2, timeout=5), mode)
     assert type(ended.error) is AirflowSensorTimeout
-    assert 1 <= len(ended.texts("ERROR")) <= 26
+    # A rescheduled one is poked every tenth of a second here.
+    assert 1 <= len(ended.texts("ERROR")) <= (26 if mode == SYNC else 51)
     assert all("is Failed" in text for text in ended.texts("ERROR"))
     if mode == SYNC:
         assert "Timed out (timeout: 5.0 s). The last try failed: Pipeline 'orders'" in str(ended.error)
