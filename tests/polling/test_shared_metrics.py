@@ -21,7 +21,7 @@ class Waiting:
     """A wait for a metric; records what it observes."""
 
     def __init__(self) -> None:
-        self.wait = self.plan = self.clock = self
+        self.wait = self.plan = self.clock = self.progress = self
         self.metric, self.finding = "a metric", None
         self.seen: list[Any] = []
 
