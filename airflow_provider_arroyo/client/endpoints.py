@@ -22,7 +22,7 @@ from airflow_provider_arroyo.client.details import (
     QueryValidation,
 )
 from airflow_provider_arroyo.client.enums import StopMode
-from airflow_provider_arroyo.client.lists import Listed, many, of_name, page
+from airflow_provider_arroyo.client.lists import Listed, many, page, page_of_name
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
 from airflow_provider_arroyo.client.reading import newest_job, one, pong
@@ -173,8 +173,8 @@ def list_pipelines(
     :param name: read only the pipelines of this name in full; of the others, which Arroyo also lists, only id and
         name. Default None: all in full.
     """
-    from_api = None if name is None else of_name(check_text(name, "name"))
-    return get("/pipelines", page(Pipeline, from_api), params=paging(limit, starting_after))
+    read = page(Pipeline) if name is None else page_of_name(check_text(name, "name"))
+    return get("/pipelines", read, params=paging(limit, starting_after))
 
 
 def get_pipeline(pipeline_id: str) -> Request[Pipeline]:

@@ -35,7 +35,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 class NotJsonError(ValueError):
@@ -65,13 +65,13 @@ def json_of(response: HttpResponse) -> Any:
     :raises NotJsonError: if it is not JSON.
     """
     try:
-        return _DECODER.decode(_text(response.body))
+        return DECODER.decode(text_of(response.body))
     except (ValueError, RecursionError) as err:
         raise NotJsonError(err) from err
 
 
-def _text(body: bytes) -> str:
-    # The bytes that are not text concern only the fields that have them, see from_api.
+def text_of(body: bytes) -> str:
+    """Return a body as text. Bytes that are not text concern only the fields that have them, see ``from_api``."""
     return body.decode(json.detect_encoding(body), "surrogateescape").removeprefix("\ufeff")
 
 
@@ -107,9 +107,9 @@ def iter_items(body: bytes) -> Iterator[Any]:
     :raises NotJsonError: if the body is not JSON.
     :raises KeyError, TypeError: if it is JSON of another shape; says which.
     """
-    decode = _DECODER.raw_decode
+    decode = DECODER.raw_decode
     try:
-        text = _text(body)
+        text = text_of(body)
         at = _after(_OBJECT_START, text, 0)
         while (start := _LIST_START.match(text, at)) is None:
             # Another key comes before the list.
@@ -129,7 +129,7 @@ def iter_items(body: bytes) -> Iterator[Any]:
         if end is None:
             raise json.JSONDecodeError("the list is not terminated correctly", text, at)
         # The text after the list is parsed as the rest of an object.
-        _DECODER.decode('{"data": 0' + text[end.end() :])
+        DECODER.decode('{"data": 0' + text[end.end() :])
     except (ValueError, RecursionError) as err:
         _check_shape(body)
         raise NotJsonError(err) from err
@@ -141,7 +141,7 @@ def _check_shape(body: bytes) -> None:
     :raises KeyError, TypeError: if it is JSON; says what it is, and what was expected.
     """
     with suppress(ValueError, RecursionError):
-        value = _DECODER.decode(_text(body))
+        value = DECODER.decode(text_of(body))
         if not isinstance(value, dict):
             raise TypeError(f"the response is {json_type(value)}, not an object")
         list_in(value)
