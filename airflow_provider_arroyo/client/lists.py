@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -28,6 +29,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _SHOWN_FIELDS = ("id", "name", "epoch", "node_id", "operator_id")
+_ITEM_WITH_NAME = re.compile(r'\{"id":"[^"\\]*","name":"')
 _MAX_SHOWN = 5
 """How many unreadable items an error describes."""
 
@@ -172,20 +174,20 @@ def page_of_name(name: str) -> Callable[[HttpResponse], Listed[Pipeline]]:
         return Pipeline(id=check_id(item["id"], "id"), name=item["name"], query="")
 
     whole = page(Pipeline, of_name)
-    # Neither can occur in a string, whose quotes are escaped.
-    begin, named = '{"id":"', f'","name":{json.dumps(name, ensure_ascii=False)},"query":"'
+    # None of these can occur in a string, whose quotes are escaped.
+    begin, named = '{"id":"', f'"name":{json.dumps(name, ensure_ascii=False)}'
 
     def read(response: HttpResponse) -> Listed[Pipeline]:
         text = text_of(response.body)
         if not (text.startswith(f'{{"data":[{begin}') and text.endswith('}],"hasMore":false}')):
             return whole(response)
-        if not 1 + text.count(f",{begin}") == text.count('","name":"') == text.count('","query":"'):
+        # Objects inside of items do not follow a comma, and no name is left out.
+        if not text.count(begin) == 1 + text.count(f",{begin}") == len(_ITEM_WITH_NAME.findall(text)):
             return whole(response)
         found, at = [], -1
         try:
             while (at := text.find(named, at + 1)) >= 0:
-                item, _ = DECODER.raw_decode(text, text.rindex(begin, 0, at))
-                found.append(item)
+                found.append(DECODER.raw_decode(text, text.rindex(begin, 0, at))[0])
         except (ValueError, RecursionError):
             return whole(response)
         is_all = found and all(item["name"] == name for item in found)

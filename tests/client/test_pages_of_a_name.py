@@ -18,7 +18,7 @@ from tests.client.conftest import PIPELINE
 NAMES = st.sampled_from(["orders", "Ärger", 'a "b"', "a\nb", "\\", "x" * 30, "", "name"])
 TEXTS = NAMES | st.sampled_from(['{"id":"x","name":"orders","query":""}', '","name":"orders"', "],[{}"])
 # What makes an item unreadable, or similar to two.
-ODD = st.sampled_from(
+ODD: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {},
         {"name": None},
