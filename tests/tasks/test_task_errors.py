@@ -307,7 +307,7 @@ def test_the_error_names_who_requested_the_stop(
         """Kill the task as Airflow does, from a signal between two polls, once its pipeline runs."""
         sandbox.advance(seconds)
         waiting = made[-1]._waiting
-        if ti.state == "running" and waiting.job is not None and waiting.job.state == "Running":
+        if ti.state == "running" and (job := waiting.progress.job) is not None and job.state == "Running":
             ti.state = "failed"
             made[-1].on_kill()
             if stop_on_kill is None:
