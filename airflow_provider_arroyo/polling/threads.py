@@ -14,6 +14,8 @@ T = TypeVar("T")
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a blocking function in a thread."""
 
+Work = tuple[Future[Any], Callable[[], Any]]
+
 _IDLE_SECONDS = 10.0
 
 
@@ -25,25 +27,30 @@ class DaemonThreads:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._idle: list[queue.SimpleQueue[Work]] = []
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function in a thread and return its result; if cancelled, it continues and its result is dropped."""
         future: Future[T] = Future()
-        if not self._idle.acquire(blocking=False):
-            threading.Thread(target=self._loop, name=self._name, daemon=True).start()
-        self._work.put((future, function))
+        try:
+            # The thread that became idle last, so that the others end and return their memory.
+            work = self._idle.pop()
+        except IndexError:
+            work = queue.SimpleQueue()
+            threading.Thread(target=self._loop, args=[work], name=self._name, daemon=True).start()
+        work.put((future, function))
         return await asyncio.wrap_future(future)
 
-    def _loop(self) -> None:
+    def _loop(self, work: queue.SimpleQueue[Work]) -> None:
         while True:
             try:
-                future, function = self._work.get(timeout=_IDLE_SECONDS)
+                future, function = work.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                if self._idle.acquire(blocking=False):
-                    return
-                continue  # work for it is about to be added
+                try:
+                    self._idle.remove(work)
+                except ValueError:
+                    continue  # a function for it is about to be added
+                return
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function())
@@ -51,4 +58,4 @@ class DaemonThreads:
                     future.set_exception(err)
             # An idle thread keeps no references.
             del future, function
-            self._idle.release()
+            self._idle.append(work)

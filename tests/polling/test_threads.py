@@ -58,6 +58,18 @@ async def test_calls_run_concurrently_up_to_the_limit() -> None:
     assert len(of_name("t-many")) <= 20
 
 
+async def test_the_threads_of_a_burst_end_while_calls_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread keeps memory of its own, and used in turn they would never be idle long enough."""
+    pool = DaemonThreads("t-burst")
+    barrier = threading.Barrier(5)
+    async with asyncio.timeout(20):
+        monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.5)
+        await asyncio.gather(*(pool.run(barrier.wait) for _ in range(5)))
+        while len(of_name("t-burst")) > 1:
+            await pool.run(lambda: None)
+            await asyncio.sleep(0.02)
+
+
 async def test_starting_and_ending_threads_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.0005)
     pool = DaemonThreads("t-churn")
