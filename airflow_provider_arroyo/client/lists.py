@@ -30,6 +30,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 _SHOWN_FIELDS = ("id", "name", "epoch", "node_id", "operator_id")
 _ITEM_WITH_NAME = re.compile(r'\{"id":"[^"\\]*","name":"')
+_UNUSUAL_ITEM = re.compile(r'\},\{(?:\}|"(?!id":"|node_id":|src_id":|definition":))')
+"""An item of a list, except the first one, that begins neither as a pipeline nor as what pipelines consist of."""
+
 _MAX_SHOWN = 5
 """How many unreadable items an error describes."""
 
@@ -181,8 +184,10 @@ def page_of_name(name: str) -> Callable[[HttpResponse], Listed[Pipeline]]:
         text = text_of(response.body)
         if not (text.startswith(f'{{"data":[{begin}') and text.endswith('}],"hasMore":false}')):
             return whole(response)
-        # Objects inside of items do not follow a comma, and no name is left out.
-        if not text.count(begin) == 1 + text.count(f",{begin}") == len(_ITEM_WITH_NAME.findall(text)):
+        # Objects inside of items do not follow another one, only items stand between items, and each has a name.
+        if not text.count(begin) == 1 + text.count(f"}},{begin}") == len(_ITEM_WITH_NAME.findall(text)):
+            return whole(response)
+        if _UNUSUAL_ITEM.search(text):
             return whole(response)
         found, at = [], -1
         try:

@@ -258,9 +258,12 @@ class PipelineCreator:
         # Another try may have created one at the same time, and a gateway may have sent the request twice.
         found = self.owned.find(since_micros=None if created is None else created.created_at_micros)
         if not found:
+            self.created = None
             raise ArroyoError(f"Pipeline {self._spec.name!r} was created, but deleted externally at once.")
         kept, label = self.owned.settle(found)
-        return self._submitted(kept, is_new=label.request_id in self.request_ids)
+        is_new = label.request_id in self.request_ids
+        self.created = kept if is_new else None
+        return self._submitted(kept, is_new=is_new)
 
     def _post_until_known(self) -> Pipeline | None:
         """Create the pipeline and return it; None if the response was lost, but it was found by its label.

@@ -56,7 +56,10 @@ def request_stop(
     :param mode: how to stop.
     :param before: its checkpoints before the stop; only needed for mode ``checkpoint``. None if they could not be
         read, so that its checkpoint cannot be proven.
+    :raises ArroyoUnreadableItemError: if one of them cannot be read; nothing was requested then.
     """
+    # Raises before the stop if one of them cannot be read.
+    before = None if before is None else tuple(before)
     response = client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
     if mode is not StopMode.CHECKPOINT or before is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -31,6 +32,10 @@ ODD: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 )
 
 
+# What is no pipeline, or one that lacks its beginning.
+NO_PIPELINES: list[Any] = [None, {}, 7, [], "x", {"id": 5, "name": "orders"}, {"name": "orders", "id": "x"}]
+
+
 @st.composite
 def pipelines(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [
@@ -50,6 +55,19 @@ def expected(items: list[dict[str, Any]], name: str) -> tuple[list[Pipeline], bo
         else:
             readable += [pipeline] if pipeline.name == name else []
     return readable, is_unreadable
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("item", NO_PIPELINES, ids=str)
+def test_what_is_no_pipeline_is_reported_beside_those_of_the_name(item: Any, at: int) -> None:
+    """Its name cannot be read, so it may be another pipeline of that name."""
+    items: list[Any] = [PIPELINE, {**PIPELINE, "id": "pl_2"}]
+    items.insert(at, item)
+    body = json.dumps({"data": items, "hasMore": False}, separators=(",", ":")).encode()
+    page = endpoints.list_pipelines(name="orders").read(HttpResponse(200, {}, body, ""))
+    assert {one.id for one in page.readable} == {"pl_1", "pl_2"}
+    with pytest.raises(ArroyoUnreadableItemError):
+        [*with_name(page, "orders")]
 
 
 @given(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import requests
 
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.create import Submitted
 from airflow_provider_arroyo.pipelines.existing import Action
 from tests.pipelines.bench import OWNER, Bench, endpoint, open_bench
@@ -116,3 +117,27 @@ def test_a_duplicate_that_another_try_deletes_first_is_no_error(bench_015: Bench
     assert (submitted.pipeline.id, submitted.action) == (first.id, Action.ADOPTED)
     assert len(duplicates) == 1
     assert bench_015.only_pipeline().id == first.id
+
+
+@pytest.mark.parametrize("deletes", ["only its own", "both"])
+def test_an_error_names_no_pipeline_that_was_deleted(bench_015: Bench, deletes: str) -> None:
+    """The second try creates its own beside the first one's, and deletes it; or both are deleted externally."""
+    first = bench_015.submit().pipeline
+    faults = bench_015.sandbox.faults
+    none = {"body": '{"data": [], "hasMore": false}', "content_type": "application/json"}
+    hidden = faults.not_json(**none, method="GET", path="*/pipelines", times=None)
+    created: set[str] = set()
+
+    def show(request: requests.PreparedRequest) -> None:
+        if endpoint(request) == "POST /pipelines":
+            faults.remove(hidden)
+            created.update({pipeline.id for pipeline in bench_015.pipelines()} - {first.id})
+            for pipeline_id in created | {first.id} if deletes == "both" else ():
+                faults.delete(pipeline_id)
+
+    with pytest.raises(ArroyoError) as caught:
+        bench_015.submit(try_number=2, client=bench_015.new_client(after=show), on_existing="fail")
+    assert len(created) == 1
+    assert not created & {pipeline.id for pipeline in bench_015.pipelines()}
+    assert "However" not in str(caught.value)
+    assert ("deleted externally at once" in str(caught.value)) == (deletes == "both")

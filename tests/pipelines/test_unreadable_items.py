@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.evidence import gather
 from airflow_provider_arroyo.exceptions import ArroyoUnreadableItemError
@@ -17,6 +18,7 @@ from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile, 
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import prune
+from airflow_provider_arroyo.pipelines.stopping import request_stop
 from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
 from tests.pipelines.bench import OWNER, Bench
 from tests.pipelines.bench import SPEC as SUBMITTED
@@ -150,6 +152,19 @@ def test_a_diagnosis_uses_the_checkpoints_that_can_be_read_and_names_the_other()
         assert evidence.checkpoints[0].epoch == 2
         assert "epoch '1', field 'start_time'" in evidence.unread["checkpoints"]
         assert set(evidence.unread) == {"checkpoints"}
+
+
+def test_a_stop_is_not_requested_if_a_checkpoint_before_it_cannot_be_read() -> None:
+    with open_deploy_bench("0.16") as bench:
+        made = bench.create_externally(SPEC)
+        bench.sandbox.advance(20)
+        job = bench.job(made.id)
+        path = f"/pipelines/{made.id}/jobs/{job.id}/checkpoints"
+        client = damaged(bench, {"start_time": None}, matches='"epoch": 1,', path=path)
+        before = client.list_checkpoints(made.id, job.id)
+        with pytest.raises(ArroyoUnreadableItemError):
+            request_stop(client, made.id, job, StopMode.CHECKPOINT, before)
+        assert bench.job(made.id).running_desired
 
 
 def test_lineage_knows_the_connection_tables_that_can_be_read() -> None:
