@@ -100,7 +100,12 @@ def list_in(data: Mapping[str, Any]) -> list[Any]:
 
 
 def iter_items(body: bytes) -> Iterator[Any]:
-    """Yield the items of ``{"data": [...]}`` one by one.
+    """Yield the items of ``{"data": [...]}``, see :func:`iter_items_with_text`."""
+    return (item for item, _ in iter_items_with_text(body))
+
+
+def iter_items_with_text(body: bytes) -> Iterator[tuple[Any, str]]:
+    """Yield the items of ``{"data": [...]}`` one by one, each with its JSON.
 
     A list of megabytes is thus never held in memory as a whole, and parsing it does not hold Python's lock for long.
 
@@ -121,8 +126,9 @@ def iter_items(body: bytes) -> Iterator[Any]:
         at = start.end()
         separator = None if text[at : at + 1] == "]" else start
         while separator is not None:
-            item, at = decode(text, at)
-            yield item
+            begin = at
+            item, at = decode(text, begin)
+            yield item, text[begin:at]
             separator = _COMMA.match(text, at)
             at = at if separator is None else separator.end()
         end = _LIST_END.match(text, at)

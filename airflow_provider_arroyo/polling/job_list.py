@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.client.reading import iter_items
+from airflow_provider_arroyo.client.reading import iter_items_with_text
 from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
@@ -46,13 +46,13 @@ class JobList(NamedTuple):
     """What ``GET /jobs`` showed of the targets.
 
     :param body: the response's body, to compare the next one with.
-    :param deliveries: the targets to notify, each with its item and job.
+    :param deliveries: the targets to notify, each with its item, as JSON, and its job.
     :param missing: the targets that need a single poll.
     :param jobs: number of jobs on the server; None if nothing was parsed.
     """
 
     body: bytes
-    deliveries: Sequence[tuple[Target, Mapping[str, Any], Job | None]]
+    deliveries: Sequence[tuple[Target, str, Job | None]]
     missing: Sequence[Target]
     jobs: int | None
 
@@ -64,9 +64,9 @@ class JobList(NamedTuple):
             return cls(response.body, wanting, [], None)
         by_pipeline = {target.pipeline_id: target for target in targets}
         by_job = {target.job.id: target for target in targets if target.job is not None}
-        items: dict[Target, Mapping[str, Any] | None] = {}
-        jobs = 0
-        for item in iter_items(response.body):
+        deliveries: dict[Target, tuple[str, Job]] = {}
+        missing, seen, jobs = set(targets), set[Target](), 0
+        for item, text in iter_items_with_text(response.body):
             jobs += 1
             if not isinstance(item, Mapping):
                 continue  # it describes no job; the others still count
@@ -75,18 +75,19 @@ class JobList(NamedTuple):
             target = (
                 by_job.get(str(item.get("id"))) if pipeline_id is None else by_pipeline.get(str(pipeline_id))
             )
-            if target is not None:
+            if target is None:
+                continue
+            if target in seen:
                 # Of several jobs, a single poll shows which one is the newest.
-                items[target] = None if target in items else item
-        deliveries, missing = [], []
-        for target in targets:
-            shown = items.get(target)
-            if shown is None:
-                missing.append(target)
-            elif shown != target.item or target.wants_next:
+                deliveries.pop(target, None)
+                missing.add(target)
+                continue
+            seen.add(target)
+            if text != target.item or target.wants_next:
                 try:
-                    deliveries.append((target, shown, Job.from_api(shown)))
+                    deliveries[target] = text, Job.from_api(item)
                 except (KeyError, TypeError, ValueError, AttributeError):
-                    # A single poll reports what is wrong with it.
-                    missing.append(target)
-        return cls(response.body, deliveries, missing, jobs)
+                    continue  # a single poll reports what is wrong with it
+            missing.discard(target)
+        delivered = [(target, text, job) for target, (text, job) in deliveries.items()]
+        return cls(response.body, delivered, list(missing), jobs)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError
@@ -93,7 +92,7 @@ class Target:
     :param job: the job as last seen; its id identifies it in the list of 0.15.
     :param polls: how many single polls were sent.
     :param seen_at: when a poll last responded, except lists that showed no change.
-    :param item: the job as last shown in the list; None if the list does not show it.
+    :param item: the job as last shown in the list, as JSON, which takes the least memory; None if it is not there.
     :param is_hanging: whether its last single poll got no response in time.
     :param wants_next: whether the waits must observe the next poll even if it shows no change.
     :param waiters: its waiters.
@@ -106,7 +105,7 @@ class Target:
     job: Job | None
     polls: int = 0
     seen_at: float = float("-inf")
-    item: Mapping[str, Any] | None = None
+    item: str | None = None
     is_hanging: bool = False
     wants_next: bool = True
     waiters: set[Waiter] = field(default_factory=set)

@@ -130,11 +130,11 @@ async def test_the_same_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
 
     def counted(body: bytes) -> Any:
         parsed.append(len(body))
-        return iter_items(body)
+        return iter_items_with_text(body)
 
-    from airflow_provider_arroyo.client.reading import iter_items
+    from airflow_provider_arroyo.client.reading import iter_items_with_text
 
-    monkeypatch.setattr("airflow_provider_arroyo.polling.job_list.iter_items", counted)
+    monkeypatch.setattr("airflow_provider_arroyo.polling.job_list.iter_items_with_text", counted)
     server = FakeArroyo()
     waits = Waits(server)
     names = server.many(30)
