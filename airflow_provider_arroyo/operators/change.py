@@ -81,11 +81,13 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         self._log_begin(f"Pipeline {action.value}", pipeline)
         for one in changed.changes:
             self.log.info("Changed %s", one["difference"])
+        interval = settings.get("checkpoint_interval")
         known = {
             "action": action.value,
             "changes": [dict(one) for one in changed.changes],
             "wanted": settings_hash(settings),
             "parallelism": settings.get("parallelism"),
+            "checkpoint_seconds": interval.total_seconds() if interval is not None else None,
         }
         if not changed.must_run:
             job = self._client().get_job(pipeline.pipeline_id)
@@ -325,14 +327,15 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
     def _requested(self, known: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_arroyo.pipelines.change import settings_hash
 
-        # A deferred task is rendered again when it resumes, and its templates may differ by then.
+        # When a deferred task resumes, its DAG and what its templates render to may differ.
         with suppress(ValueError):
             if settings_hash(settings := self._settings()) == known.get("wanted"):
                 return settings
+        # The others are not kept, since they may contain secrets.
+        seconds = known.get("checkpoint_seconds")
         return {
             "parallelism": known.get("parallelism"),
-            "checkpoint_interval": self.checkpoint_interval,
-            "scheduler_config": self.scheduler_config,
+            "checkpoint_interval": None if seconds is None else timedelta(seconds=seconds),
         }
 
     def _request(self, change: Change) -> Changed:

@@ -57,7 +57,8 @@ class Faults:
         def inject(*values: Any, **fields: Any) -> int:
             names = KINDS[kind].positional
             if len(values) > len(names):
-                raise TypeError(f"{kind} takes {len(names)} arguments by position ({', '.join(names)})")
+                known = ", ".join(names) or "nothing"
+                raise TypeError(f"{kind} takes {known} by position; name the other arguments")
             return self.inject(kind, **dict(zip(names, values, strict=False)), **fields)
 
         return inject

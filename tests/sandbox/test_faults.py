@@ -344,6 +344,8 @@ def test_what_is_cleared_hits_nothing_later_and_holds_nothing_back(
 def test_an_unknown_kind_of_fault_is_an_error_that_lists_the_kinds(sandbox: ArroyoSandbox) -> None:
     with pytest.raises(AttributeError, match=r"no fault of the kind 'flood'; there are status, latency"):
         sandbox.faults.flood()
-    with pytest.raises(TypeError, match="takes 1 arguments by position"):
+    with pytest.raises(TypeError, match=r"^status takes status by position; name the other arguments$"):
         sandbox.faults.status(503, 2)
+    with pytest.raises(TypeError, match=r"^reset takes nothing by position"):
+        sandbox.faults.reset("*/jobs")
     assert "status" in dir(sandbox.faults)

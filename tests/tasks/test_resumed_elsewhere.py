@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +194,13 @@ def test_a_changed_submit_reports_what_it_created(
 
 @pytest.mark.parametrize(
     "now",
-    [{"parallelism": 3}, {"parallelism": "None"}, {"env_vars": {"NUMBER": "9"}}, {"env_vars": {"N": 9}}],
+    [
+        *({"parallelism": 3}, {"parallelism": "None"}, {"env_vars": {"NUMBER": "9"}}, {"env_vars": {"N": 9}}),
+        *({"checkpoint_interval": timedelta(seconds=30)}, {"scheduler_config": {"node": "other"}}),
+    ],
 )
 @pytest.mark.arroyo_versions("0.16")
-def test_an_update_checks_what_it_requested_whatever_its_templates_are_by_then(
+def test_an_update_checks_what_it_requested_whatever_its_dag_says_by_then(
     now: dict[str, Any], arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
