@@ -1,9 +1,13 @@
-"""What identifies a secret: the name of an option, the form of the secret itself, or its place in an address."""
+"""What identifies a secret (its option's name, its own form, its place in an address), and how it may be spelled."""
 
 from __future__ import annotations
 
+import html
+import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
+from urllib.parse import quote, quote_plus
 
 MASK = "***"
 
@@ -89,6 +93,17 @@ def is_no_secret(value: str) -> bool:
 def secret_shapes(text: str) -> list[tuple[int, int]]:
     """Return the positions of what looks like a secret by itself, in order."""
     return [found.span() for found in _SHAPES.finditer(text)]
+
+
+def encoded(secret: str) -> Iterator[str]:
+    """Yield a secret in all spellings: plain, and as encoded in addresses, JSON, HTML and base64."""
+    yield secret
+    yield quote(secret, errors="replace")
+    yield quote(secret, safe="", errors="replace")
+    yield quote_plus(secret, errors="replace")
+    yield json.dumps(secret)[1:-1]
+    yield html.escape(secret)
+    yield b64encode(secret.encode(errors="replace")).decode().rstrip("=")
 
 
 def is_uuid(part: str) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import binascii
-import html
-import json
 import re
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_arroyo.client.checks import check_number
 from airflow_provider_arroyo.client.headers import check_header_name, check_header_value
@@ -173,10 +171,12 @@ class ClientSettings:
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every secret of these settings replaced by ``***``, even if it is encoded."""
+        from airflow_provider_arroyo.client.secret_names import encoded
+
         path, shown = self._path_and_shown
         if path != shown:
             text = text.replace(path, shown)
-        forms = {form for secret in self.secrets for form in _encoded(secret)}
+        forms = {form for secret in self.secrets for form in encoded(secret)}
         # The longest first: one secret may be part of another.
         for form in sorted(forms, key=len, reverse=True):
             if len(form) >= MIN_SECRET_LENGTH:
@@ -273,16 +273,6 @@ def _parts(value: str) -> Iterator[str]:
             return
         yield login
         yield login.partition(":")[2]
-
-
-def _encoded(secret: str) -> Iterator[str]:
-    """Yield a secret in all spellings: plain, and as encoded in addresses, JSON, HTML and base64."""
-    yield secret
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
-    yield json.dumps(secret)[1:-1]
-    yield html.escape(secret)
-    yield b64encode(secret.encode()).decode().rstrip("=")
 
 
 def _is_http_address(text: str) -> bool:

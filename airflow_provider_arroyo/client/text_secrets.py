@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from airflow_provider_arroyo.client.secret_names import (
     MASK,
+    encoded,
     is_no_secret,
     is_secret_name,
     secret_parts,
@@ -61,6 +62,7 @@ _QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
 _SECRET_PARAMETERS = ("sig", "code")
 _PATH = re.compile(r"\b(?:https?|wss?)://[^/\s'\"`?#]++/(?P<path>[^\s'\"`?#<>,;)]++)", re.IGNORECASE)
 _PART = re.compile(r"(?=[^\s,;:=]*[A-Za-z])[^\s,;:=]{6,}+")
+_QUOTES = re.compile(r"['\"\n]|\$\w*\$")
 _MIN_VALUE_LENGTH = 5
 _MIN_LENGTH = 16
 """Shorter values without a digit may be words or column names."""
@@ -111,9 +113,10 @@ def redact_values(text: str, values: Iterable[str]) -> str:
 
 
 def without_values(text: str, values: Iterable[str]) -> str:
-    """Return a text with ``***`` in place of some values where they are whole words."""
+    """Return a text with ``***`` in place of some values where they are whole words, even if they are encoded."""
+    forms = {form for value in values for form in encoded(value) if form in text}
     # The longest first, since one may be part of another.
-    for value in sorted((one for one in values if one in text), key=len, reverse=True):
+    for value in sorted(forms, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
     return text
 
@@ -136,7 +139,7 @@ def echoed_values(secrets: Iterable[str]) -> frozenset[str]:
     """Return the values to search for in texts that may repeat secrets: each secret and its parts, unless short."""
     values = set(secrets)
     # The text after a value may belong to it, or be the syntax error.
-    pieces = {piece for value in values for piece in re.split("['\"\n]", value)}
+    pieces = {piece for value in values for piece in _QUOTES.split(value)}
     # The password of a login, and the value of a header. Values without a digit may be words.
     parts = {part for piece in pieces for part in _PART.findall(piece) if re.search(r"\d", part)}
     return frozenset(value for value in values | pieces | parts if len(value.strip()) >= _MIN_VALUE_LENGTH)
