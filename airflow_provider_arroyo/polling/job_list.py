@@ -63,7 +63,8 @@ class JobList(NamedTuple):
             wanting = [(t, t.item, t.job) for t in targets if t.wants_next and t.item is not None]
             return cls(response.body, wanting, [], None)
         by_pipeline = {target.pipeline_id: target for target in targets}
-        by_job = {target.job.id: target for target in targets if target.job is not None}
+        # Read once, since the event loop may change it meanwhile.
+        by_job = {job.id: target for target in targets if (job := target.job) is not None}
         deliveries: dict[Target, tuple[str, Job]] = {}
         missing, seen, jobs = set(targets), set[Target](), 0
         for item, text in iter_items_with_text(response.body):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -73,8 +73,10 @@ class JobPolls:
         """How many waiters have each pair of interval and outage tolerance."""
         self._singles: dict[Target, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(MAX_SINGLE_POLLS)
-        self._slots_for_hanging = asyncio.Semaphore(MAX_SINGLE_POLLS)
-        """For pipelines whose last poll got no response, so that they delay only each other."""
+        self._slow: set[Target] = set()
+        """The pipelines whose last single poll got no response in time."""
+        self._slots_for_slow = asyncio.Semaphore(MAX_SINGLE_POLLS)
+        """For these, so that they delay only each other."""
         self._list_task: asyncio.Task[None] | None = None
         self._list_wake = asyncio.Event()
         self._list_seconds: deque[float] = deque([0.0], maxlen=5)
@@ -135,16 +137,20 @@ class JobPolls:
                 self._poll_singly(target)
 
     async def _give_error(
-        self, targets: Iterable[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
+        self, targets: Sequence[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
     ) -> float:
         """Notify the waits of targets that a poll failed; return how long to wait before the next one."""
-        pause, now = poll_retry_seconds(failures, interval, error), self._monotonic()
+        pause = poll_retry_seconds(failures, interval, error)
+
+        async def give(error: ArroyoError, sent_at: float) -> None:
+            async for target in _in_batches(targets):
+                target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
+
+        await give(error, sent_at)
         try:
-            await self._connection.reload(failures)
+            await self._connection.reload(failures)  # may take a while
         except ArroyoError as err:
-            error, sent_at = err, now
-        async for target in _in_batches(targets):
-            target.give_error(error, sent_at, now, self._list_seen_at, pause)
+            await give(err, self._monotonic())
         return pause
 
     # -- single polls ------------------------------------------------------------------------------------------
@@ -154,6 +160,7 @@ class JobPolls:
             self._singles[target] = start(self._poll_single(target))
 
     def _end_single(self, target: Target) -> None:
+        self._slow.discard(target)
         if task := self._singles.pop(target, None):
             target.wake = None
             task.cancel()
@@ -183,26 +190,28 @@ class JobPolls:
 
     async def _get_job(self, target: Target) -> Job | None:
         """Poll a pipeline as soon as there is a slot for it."""
-        client = await self._connection.client()
-        async with self._slots_for_hanging if target.is_hanging else self._slots:
-            # A poll without a response keeps a thread; if there may be many, for a few seconds only.
-            limit = target.tolerance_seconds if len(self._singles) <= MAX_SINGLE_POLLS else 0.0
+        client, is_slow = await self._connection.client(), target in self._slow
+        async with self._slots_for_slow if is_slow else self._slots:
+            # A poll without a response keeps a thread; if there are many, for a few seconds only.
+            limit = target.tolerance_seconds if len(self._slow) - is_slow < MAX_SINGLE_POLLS else 0.0
             target.sent_at = self._monotonic()
             target.polls += 1
             send = partial(single_try(client, limit).get_job, target.pipeline_id)
             poll: asyncio.Future[Job | None] = asyncio.ensure_future(self._run(send))
             try:
-                await asyncio.wait({poll}, timeout=None if target.is_hanging else SLOW_SECONDS)
+                await asyncio.wait({poll}, timeout=None if is_slow else SLOW_SECONDS)
             except asyncio.CancelledError:
                 poll.cancel()
                 raise
-        # Another poll has its slot.
+        if not poll.done():
+            self._slow.add(target)  # another poll has its slot
         try:
             job = await poll
         except ArroyoError:
-            target.is_hanging = self._monotonic() >= target.sent_at + SLOW_SECONDS
+            if self._monotonic() < target.sent_at + SLOW_SECONDS:
+                self._slow.discard(target)
             raise
-        target.is_hanging = False
+        self._slow.discard(target)
         return job
 
     # -- the list ----------------------------------------------------------------------------------------------

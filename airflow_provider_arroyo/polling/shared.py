@@ -100,7 +100,7 @@ class SharedPoller:
         while True:
             began = clock()
             look_up = asyncio.ensure_future(self._names.look_up(wait, resolve, polls.failures))
-            if (result := await _over_before(look_up, polls)) is not None:
+            if (result := await _over_before(look_up, polls, polls.seconds_to())) is not None:
                 return result
             found = polls.take(partial(observe_look_up, wait, clock, look_up.result), began)
             while found is not None and not found.is_over and clock() < polls.next_at:
@@ -119,12 +119,10 @@ class SharedPoller:
         # A poll that hung before this wait joined does not count for it, and meanwhile no other is sent.
         silent_until = joined_at + max(waiter.tolerance_seconds, LEAST_POLL_SECONDS)
         resolve_at = joined_at + resolve_seconds
-        seconds = max(FIRST_POLL_SECONDS, polls.seconds_to())
+        seconds = FIRST_POLL_SECONDS
         try:
             while True:
                 result = await waiter.next(min(seconds, max(0.0, silent_until - clock())))
-                if waiter.is_replaced:
-                    return None
                 # Including those that showed no change, and those sent for others.
                 before, polled = polled, target.polls + self._jobs.list_polls
                 wait.polled(polled - before)
@@ -141,6 +139,8 @@ class SharedPoller:
                 polls.log()
                 if result.is_over:
                     return result
+                if waiter.is_replaced:
+                    return None
                 now, due, job, read_at = clock(), wait.next_due(), wait.progress.job, wait.details_due()
                 if due <= now:
                     # Only a poll can settle it, and may be slow; the deadline must not wait for it.
@@ -182,16 +182,13 @@ class SharedPoller:
         self._connection.close()
 
 
-async def _over_before(
-    task: asyncio.Future[Any], polls: Polls, least_seconds: float = 0.0
-) -> WaitResult | None:
+async def _over_before(task: asyncio.Future[Any], polls: Polls, seconds: float) -> WaitResult | None:
     """Return the result of a wait if it is over before a task is done; None once the task is done.
 
     :param task: the task; cancelled if the wait is over.
     :param polls: the polls of the wait.
-    :param least_seconds: how long the task may take even if the wait has timed out, in seconds.
+    :param seconds: how long the task may take before the wait first gets a tick.
     """
-    seconds = max(least_seconds, polls.seconds_to())
     try:
         while not (await asyncio.wait({task}, timeout=seconds))[0]:
             if (result := polls.tick()).is_over:

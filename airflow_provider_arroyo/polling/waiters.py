@@ -17,6 +17,10 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 
 async def sleep_or_wake(seconds: float, wake: asyncio.Event) -> None:
     """Sleep until the time is over or the event is set."""
+    if seconds <= 0:
+        # A timeout that has expired would swallow a cancellation that the task requested for itself.
+        await asyncio.sleep(0)
+        return
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()
@@ -93,7 +97,6 @@ class Target:
     :param polls: how many single polls were sent.
     :param seen_at: when a poll last responded, except lists that showed no change.
     :param item: the job as last shown in the list, as JSON, which takes the least memory; None if it is not there.
-    :param is_hanging: whether its last single poll got no response in time.
     :param wants_next: whether the waits must observe the next poll even if it shows no change.
     :param waiters: its waiters.
     :param wake: while it is polled singly: set if it must be polled at once; otherwise None. A thousand of these
@@ -106,7 +109,6 @@ class Target:
     polls: int = 0
     seen_at: float = float("-inf")
     item: str | None = None
-    is_hanging: bool = False
     wants_next: bool = True
     waiters: set[Waiter] = field(default_factory=set)
     wake: asyncio.Event | None = None

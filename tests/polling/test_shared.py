@@ -354,6 +354,20 @@ async def test_a_slow_list_is_requested_less_often() -> None:
 
 
 @virtual
+async def test_a_slow_list_of_many_jobs_is_requested_once_for_few_waits() -> None:
+    server = FakeArroyo()
+    names = server.many(ALONE)
+    server.seconds = lambda kind, of: 1.5 if kind == LIST else 0.0
+    waits = Waits(server)
+    waits.start_all(names[:3])
+    await pass_time(30)
+    assert server.count(LIST) == 1
+    server.forget()
+    await pass_time(10)
+    assert server.count(SINGLE) == pytest.approx(3 * 10 / INTERVAL, abs=3)
+
+
+@virtual
 async def test_a_new_wait_is_polled_at_once_although_the_list_is_slow() -> None:
     server = FakeArroyo()
     names = server.many(100)

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS
 from airflow_provider_arroyo.polling.job_polls import LIST_PAUSE_SECONDS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
-from tests.polling.support import INTERVAL, Waits, a_logger, waiting
-from tests.polling.virtual_time import now, pass_time, virtual
+from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
+from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual
 from tests.support import Lines
 
 REFUSED = [(status, '{"error": "as ordered"}') for status in (403, 404, 500)]
@@ -138,6 +141,22 @@ async def test_a_hanging_pipeline_and_a_refused_list_delay_no_other_wait(status:
     assert now() - began <= 2
 
 
+@pytest.mark.parametrize("slow", [1, MAX_SINGLE_POLLS])
+@virtual
+async def test_slow_responses_beside_a_list_that_fails_are_no_outage(slow: int) -> None:
+    server, lines = FakeArroyo(), Lines()
+    names = server.many(12)
+    server.fault = only(LIST, (403, ""))
+    server.seconds = lambda kind, of: 8.0 if of in names[:slow] else 0.0
+    waits = Waits(server)
+    waits.start_all(names, interval=1.0, outage_tolerance=timedelta(seconds=60), log=a_logger(lines))
+    await pass_time(100)
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": len(names)}
+    assert lines.text("WARNING") == ""
+
+
 @pytest.mark.parametrize("hanging", [9, 20, 60])
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @virtual
@@ -224,3 +243,36 @@ async def test_a_slow_look_up_of_the_connection_is_not_an_outage(count: int) -> 
     waits = Waits(server)
     waits.start_all(server.many(count, "Running"), outage_tolerance=timedelta(seconds=1))
     assert await waits.all_over() == {"reached": count}
+
+
+@pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
+@virtual
+async def test_an_outage_is_announced_before_the_connection_is_looked_up_again(count: int) -> None:
+    server, waits, _ = waiting(count)
+    settings = server.client().settings
+
+    def look_up() -> ClientSettings:
+        server._spend(12.0)
+        return settings
+
+    server.reload, lines = look_up, Lines()
+    waits.start("pl_0", log=a_logger(lines))
+    await pass_time(1)
+    server.fault = lambda kind, of: "refused"
+    while server.count() == 0 or now() < server.log[-1][0] + 5:
+        await pass_time(0.1)
+    assert "Arroyo unreachable" in lines.text("WARNING")
+
+
+@virtual
+async def test_an_outage_that_another_process_saw_ends_in_time_while_the_first_poll_hangs() -> None:
+    server, clock = FakeArroyo(), VirtualClock()
+    server.many(1)
+    server.fault = only(SINGLE, "hangs")
+    began = clock() - 590
+    wait = PipelineWait(a_plan("pl_0", at=clock(), outage_tolerance=timedelta(seconds=600)), now=began)
+    wait.observe_error(ArroyoConnectionError("refused"), began)
+    wait.progress.now = clock()  # its heartbeat is overdue
+    result = await Waits(server).start("pl_0", wait=wait, clock=clock)
+    assert result.outcome is Outcome.UNREACHABLE
+    assert now() == pytest.approx(10, abs=0.01)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS, JobList
+from airflow_provider_arroyo.polling.waiters import Target
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual
@@ -128,6 +130,29 @@ async def test_on_0_15_a_known_job_id_makes_single_polls_unnecessary() -> None:
     for name in names:
         server.set(name, "Running")
     assert await waits.all_over() == {"reached": 200}
+
+
+def test_a_job_may_disappear_while_a_list_is_read() -> None:
+    """The list is read in a thread, while a single poll shows that a pipeline has no job any more."""
+    job, reads = Job(id="job_1", state="Running", run_id=1, running_desired=True), 0
+
+    class Vanishing(Target):
+        __slots__ = ()
+
+        @property  # the second time it is read, the job has gone
+        def job(self) -> Job | None:
+            nonlocal reads
+            reads += 1
+            return job if reads == 1 else None
+
+        @job.setter
+        def job(self, value: Job | None) -> None:
+            pass
+
+    body = b'{"data": [{"id": "job_1", "state": "Running", "run_id": 1, "running_desired": true}]}'
+    target = Vanishing("pl_1", sent_at=0.0, job=job)
+    listed = JobList.read(HttpResponse(200, {}, body, "/jobs"), [target], None)
+    assert [one for one, _, _ in listed.deliveries] == [target]
 
 
 @virtual
