@@ -101,7 +101,9 @@ class SharedNames:
         self._reading = asyncio.Lock()
         self._ids: Mapping[str, frozenset[str]] = {}
         self._unreadable: ArroyoUnreadableItemError | None = None
-        self._fresh_until = float("-inf")
+        self._error: ArroyoError | None = None
+        """Why the list could not be read the last time, if so."""
+        self._sent_at = self._fresh_until = float("-inf")
 
     async def look_up(self, wait: PipelineWait, resolve: Resolve, failures: int) -> PipelineRef:
         """Return the pipeline that the name of a wait means.
@@ -134,18 +136,31 @@ class SharedNames:
     async def _ids_of(
         self, name: str, tolerance_seconds: float, failures: int = 0
     ) -> tuple[ArroyoClient, frozenset[str]]:
-        """Return the client, and the ids of the pipelines with a name, from a list at most a few seconds old."""
+        """Return the client, and the ids of the pipelines with a name, from a list at most a few seconds old.
+
+        :raises ArroyoError: if the list cannot be read; the same for all who asked before it was requested.
+        """
+        asked_at = self._monotonic()
         async with self._reading:
             client = await self._connection.client()
-            if failures or self._monotonic() >= self._fresh_until:
-                await self._connection.reload(failures)
-                began = self._monotonic()
-                listed = partial(_ids_by_name, single_try(client, tolerance_seconds))
-                self._ids, self._unreadable = await self._run(listed)
-                now = self._monotonic()
-                # However many names are looked up, the server gets a pause.
-                self._fresh_until = now + max(FIND_SECONDS / 2, FIND_REST * (now - began))
+            await self._connection.reload(failures)
+            if self._sent_at < asked_at and (failures or self._monotonic() >= self._fresh_until):
+                await self._read(single_try(client, tolerance_seconds))
+        if self._error is not None and self._sent_at >= asked_at:
+            raise self._error.with_traceback(None)
         return client, self._ids.get(name, frozenset())
+
+    async def _read(self, client: ArroyoClient) -> None:
+        sent_at = self._monotonic()
+        try:
+            self._ids, self._unreadable = await self._run(partial(_ids_by_name, client))
+        except ArroyoError as err:
+            self._error = err
+        else:
+            self._error, now = None, self._monotonic()
+            # However many names are looked up, the server gets a pause.
+            self._fresh_until = now + max(FIND_SECONDS / 2, FIND_REST * (now - sent_at))
+        self._sent_at = sent_at
 
 
 def _ids_by_name(

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoConnectionError
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoNoSuchNameError
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -21,12 +21,13 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import Connection
-from airflow_provider_arroyo.polling.names import resolve_ref
+from airflow_provider_arroyo.polling.names import SharedNames, resolve_ref
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
+from tests.polling.virtual_time import VirtualClock, now, virtual
 from tests.support import ENDLESS, Lines
 
 
@@ -275,6 +276,36 @@ async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox
     # Fifty searches: at most one list per second, and the requests about the found pipeline.
     assert sandbox.requests.count("GET", "/api/v1/pipelines") <= 5 + clock() - began
     assert len(connected) == 1
+
+
+@virtual
+async def test_all_searches_share_a_list_that_fails_late_and_the_next_one() -> None:
+    lists = 0
+
+    async def connect() -> ArroyoClient:
+        return ArroyoClient(ClientSettings(base_url="http://arroyo.test:5115"))
+
+    async def hang(function: Any) -> Any:
+        nonlocal lists
+        lists += 1
+        await asyncio.sleep(30)
+        if lists > 2:
+            return {}, None
+        raise ArroyoConnectionError("No response.")
+
+    names, clock = SharedNames(Connection(connect, hang, now), hang, now), VirtualClock()
+
+    async def fail(number: int) -> None:
+        await asyncio.sleep(number)
+        with pytest.raises(ArroyoConnectionError):
+            await names.look_up(waiting(clock, name=f"orders {number}"), resolve(), 1)
+
+    await asyncio.gather(*map(fail, range(20)))
+    assert (lists, now()) == (2, 60)
+    found = [names.look_up(waiting(clock), resolve(), 1) for _ in range(20)]
+    errors = await asyncio.gather(*found, return_exceptions=True)
+    assert {type(error) for error in errors} == {ArroyoNoSuchNameError}
+    assert (lists, now()) == (3, 90)
 
 
 async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox) -> None:
