@@ -153,7 +153,8 @@ KINDS: Mapping[str, Kind] = {
         seconds=Field(3.0, float),
     ),
     "clock_skew": _on_server(
-        "Set the server's clock ahead by ``seconds``: the ``date`` header and all times in responses.",
+        "Set the server's clock ahead by ``seconds``, or behind it: the ``date`` header, and the times of all that "
+        "happens from now on.",
         seconds=Field(0.0, float, low=-_HIGHEST),
     ),
     "fail": _on_pipelines(

@@ -78,8 +78,11 @@ def faults() -> str:
     def takes(kind: fault_types.Kind) -> str:
         return ", ".join(f"`{name}={field.default!r}`" for name, field in kind.fields.items())
 
+    def of_field(field: fault_types.Field) -> str:
+        return field.meaning or (f"one of {', '.join(field.choices)}" if field.choices else "")
+
     def meaning(kind: fault_types.Kind) -> str:
-        own = (f"`{name}`: {field.meaning}." for name, field in kind.own.items() if field.meaning)
+        own = (f"`{name}`: {text}." for name, field in kind.own.items() if (text := of_field(field)))
         return markdown(" ".join([kind.meaning, *own]))
 
     return table(
