@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
-from airflow_provider_arroyo.text import shorten, utc_time
+from airflow_provider_arroyo.text import shorten
 
 PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
 """How Arroyo's parser writes a position in its messages."""
@@ -290,40 +290,6 @@ class ArroyoAmbiguousNameError(ArroyoError):
 
     name: str = ""
     candidates: tuple[tuple[str, str, int], ...] = ()
-
-    @classmethod
-    def of(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
-        """Return the error for a name and the pipelines that have it."""
-        what = f"{len(candidates)} pipelines are named {shorten(name, 80)!r}"
-        return cls._listing(what, name, candidates)
-
-    @classmethod
-    def successor(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
-        """Return the error for a pipeline that may be the successor of the one that an earlier try meant.
-
-        :param name: the name.
-        :param candidates: that pipeline first, then the older ones; none if they may be gone.
-        """
-        named, may_have_meant = (
-            f"named {shorten(name, 80)!r}",
-            "and an earlier try of this task may have meant",
-        )
-        why = f"{may_have_meant} another one {named}, which is gone now"
-        if len(candidates) > 1:
-            why = f"there is an older one {named} too, {may_have_meant} the older one"
-        what = f"Pipeline {candidates[0][0]!r} was created after this DAG run began, {why}"
-        return cls._listing(what, name, candidates)
-
-    @classmethod
-    def _listing(
-        cls, what: str, name: str, candidates: Sequence[tuple[str, str, int]]
-    ) -> ArroyoAmbiguousNameError:
-        listed = "\n".join(
-            f"  {pipeline_id} ({state}, created {utc_time(created / 1e6)})"
-            for pipeline_id, state, created in candidates
-        )
-        message = f"{what}; name the one you mean by pipeline_id:\n{listed}"
-        return cls(message, name=name, candidates=tuple(candidates))
 
 
 class ArroyoPipelineError(ArroyoError):

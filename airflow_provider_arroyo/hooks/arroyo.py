@@ -18,8 +18,7 @@ from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 from airflow_provider_arroyo.hooks.connection import (
-    extra_of,
-    host_to_name_by,
+    default_namespace,
     no_connection,
     settings_error,
     settings_from,
@@ -28,8 +27,6 @@ from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
-
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import Checkpoint, JobError, QueryValidation
     from airflow_provider_arroyo.client.models import Job, Pipeline
@@ -120,12 +117,9 @@ class ArroyoHook(BaseHook):
             connection = self.get_connection(self.arroyo_conn_id)
         except AirflowNotFoundException as err:
             raise no_connection(self.arroyo_conn_id) from err
-        settings = self._settings_of(connection)
+        settings = settings_from(connection)
         hide_values(settings.secrets)
         return settings
-
-    def _settings_of(self, connection: Connection) -> ClientSettings:
-        return settings_from(connection, extra_of(connection.extra, self.arroyo_conn_id))
 
     def _reload(self, look_up: Callable[[], ClientSettings]) -> ClientSettings:
         """Look up the connection again; if Airflow fails, the client continues with its current settings."""
@@ -148,7 +142,7 @@ class ArroyoHook(BaseHook):
         except AirflowNotFoundException:
             # Under `airflow dags test`, only a synchronous look-up reaches Airflow's database.
             return await asyncio.to_thread(self._look_up)
-        settings = self._settings_of(connection)
+        settings = settings_from(connection)
         if secrets := settings.secrets:
             # Masking asks the supervisor synchronously, so it is kept off the loop.
             await asyncio.to_thread(hide_values, secrets)
@@ -348,6 +342,6 @@ def namespace_of(settings: ClientSettings) -> Namespace:
     """
     from airflow_provider_arroyo.pipelines.ownership import Namespace
 
-    derived = host_to_name_by(conf.get("api", "base_url", fallback=None))
+    derived = default_namespace(conf.get("api", "base_url", fallback=None))
     given = settings.namespace
     return Namespace(name=given or derived, is_explicit=bool(given), derived=derived)

@@ -49,6 +49,7 @@ class ConnectionFields(Protocol):
     port: int | None
     schema: str | None
     password: str | None
+    extra: str | None
 
 
 class _Fields:
@@ -108,25 +109,23 @@ class _Fields:
             except ValueError as err:
                 # The value may hold a secret, so only the position is shown.
                 raise self.wrong(name, f"must be a JSON object of strings: {err}") from None
-        if not isinstance(value, Mapping) or not all(
-            isinstance(key, str) and isinstance(item, str) for key, item in value.items()
-        ):
+        if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
             raise self.wrong(name, "must be a JSON object that maps strings to strings")
         return dict(value)
 
 
-def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> ClientSettings:
+def settings_from(connection: ConnectionFields) -> ClientSettings:
     """Return the settings that a connection describes.
 
     :param connection: host (a name, an IP address, ``host:port``, or an address with scheme, port and path; default
         ``localhost``), port (default 5115, or the default of the scheme if the host has one), schema (``http``, the
-        default, or ``https``), password (the API key).
-    :param extra: ``base_path, console_url, verify, ca_cert, client_cert, client_key, headers, secret_headers,
-        proxies, connect_timeout, read_timeout`` (seconds), ``namespace``. Mappings and lists may be JSON text, as the
-        form sends them.
+        default, or ``https``), password (the API key). Extra: ``base_path, console_url, verify, ca_cert,
+        client_cert, client_key, headers, secret_headers, proxies, connect_timeout, read_timeout`` (seconds),
+        ``namespace``; mappings and lists may be JSON text, as the form sends them.
     :raises ArroyoSettingsError: if a field is invalid; names the connection, the field, and its allowed values. Never
         shows a secret.
     """
+    extra = _extra_of(connection.extra, connection.conn_id)
     if (connection.conn_type or "generic") not in _TYPES:
         raise ArroyoSettingsError(
             f"Airflow connection {connection.conn_id!r} has type {connection.conn_type!r}, and must have type "
@@ -173,7 +172,7 @@ def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
     return _Fields(conn_id, {}).wrong(field, text.removeprefix(setting).lstrip(": "))
 
 
-def host_to_name_by(address: str | None) -> str:
+def default_namespace(address: str | None) -> str:
     """Return the default namespace: the host of an Airflow's address; empty for a local address.
 
     :param address: Airflow's ``[api] base_url``.
@@ -302,7 +301,7 @@ def no_connection(conn_id: str) -> ArroyoNoConnectionError:
     )
 
 
-def extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
+def _extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
     """Return the JSON object of a connection's extra.
 
     :raises ArroyoSettingsError: if it is not a JSON object.

@@ -15,6 +15,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.pipelines.existing import is_down
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.text import shorten, utc_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def resolve_name(
             return then[0]
     alive = [one for one in found if one.is_alive]
     if len(alive) > 1:
-        raise ArroyoAmbiguousNameError.of(name, _described(alive))
+        raise _ambiguous(name, f"{len(alive)} pipelines are named {shorten(name, 80)!r}", alive)
     # Among those created in the same second, a server on SQLite lists the newest first.
     meant = alive[0] if alive else max(found, key=lambda one: one.pipeline.created_at_micros)
     if began_micros is not None:
@@ -101,7 +102,12 @@ def resolve_name(
     task = _task_of(meant.pipeline)
     is_of_other_run = own_run is not None and (task is None or (task.dag_id, task.run_id) != own_run)
     if is_newer and (older or is_of_other_run):
-        raise ArroyoAmbiguousNameError.successor(name, _described([meant, *older]))
+        other = "an older one" if older else "another one of that name, which is gone now"
+        what = (
+            f"Pipeline {meant.pipeline.id!r}, named {shorten(name, 80)!r}, was created after this DAG run began, and "
+            f"an earlier try of this task may have meant {other}"
+        )
+        raise _ambiguous(name, what, [meant, *older])
     return meant
 
 
@@ -119,8 +125,20 @@ def _task_of(pipeline: Pipeline) -> Owner | None:
     return None
 
 
-def _described(pipelines: list[Named]) -> list[tuple[str, str, int]]:
-    return [
+def _ambiguous(name: str, what: str, pipelines: list[Named]) -> ArroyoAmbiguousNameError:
+    """Return the error about a name that may mean several pipelines, or one that was meant before.
+
+    :param name: the name.
+    :param what: what is unclear, in words.
+    :param pipelines: those that may be meant.
+    """
+    candidates = tuple(
         (one.pipeline.id, one.job.state if one.job else "no job", one.pipeline.created_at_micros)
         for one in pipelines
-    ]
+    )
+    listed = "\n".join(
+        f"  {pipeline_id} ({state}, created {utc_time(created / 1e6)})"
+        for pipeline_id, state, created in candidates
+    )
+    message = f"{what}; name the one you mean by pipeline_id:\n{listed}"
+    return ArroyoAmbiguousNameError(message, name=name, candidates=candidates)

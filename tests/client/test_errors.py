@@ -61,7 +61,7 @@ STAY_IN_PYTHON = [
     ArroyoOwnershipError("no", owner="another"),
     ArroyoUnsupportedError("no"),
     ArroyoNoSuchNameError.of("orders"),
-    ArroyoAmbiguousNameError.of("orders", [("pl_1", "Running", 1), ("pl_2", "Running", 2)]),
+    ArroyoAmbiguousNameError("no", name="orders", candidates=(("pl_1", "Running", 1),)),
     ArroyoPipelineError("no", outcome="failed", pipeline_id="pl_1", reason="gone", domain="external"),
 ]
 
@@ -106,11 +106,5 @@ def test_a_misspelled_attribute_is_refused() -> None:
         ArroyoConnectionError("no", staus=400)
 
 
-def test_messages_about_names() -> None:
+def test_the_message_about_a_missing_name() -> None:
     assert "no pipeline named 'orders'" in str(ArroyoNoSuchNameError.of("orders"))
-    message = str(ArroyoAmbiguousNameError.of("orders", [("pl_1", "Running", 0), ("pl_2", "no job", 10**15)]))
-    assert message.splitlines() == [
-        "2 pipelines are named 'orders'; name the one you mean by pipeline_id:",
-        "  pl_1 (Running, created 1970-01-01 00:00:00 UTC)",
-        "  pl_2 (no job, created 2001-09-09 01:46:40 UTC)",
-    ]

@@ -70,7 +70,9 @@ def test_several_live_pipelines_are_an_error_that_lists_them(bench: Bench) -> No
     with pytest.raises(ArroyoAmbiguousNameError, match="name the one you mean by pipeline_id") as caught:
         resolve_name(bench.client, SPEC.name)
     assert {candidate[:2] for candidate in caught.value.candidates} == {(one, "Running") for one in created}
-    assert all(pipeline_id in str(caught.value) for pipeline_id in created)
+    first, *listed = str(caught.value).splitlines()
+    assert first.startswith(f"3 pipelines are named {SPEC.name!r}; ")
+    assert {line.partition(" (Running, created 20")[0].strip() for line in listed} == created
     # An earlier try has recorded which one is meant.
     for pipeline_id in created:
         assert resolve_name(bench.client, SPEC.name, noted_id=pipeline_id).pipeline.id == pipeline_id
@@ -150,7 +152,9 @@ def test_a_change_must_not_mean_a_newer_pipeline_unless_its_run_created_it(
         found = resolve_name(bench.client, SPEC.name, began_micros=began, own_run=own_run)
         assert found.pipeline.id == submitted
     else:
-        with pytest.raises(ArroyoAmbiguousNameError, match="may have meant another one named") as caught:
+        with pytest.raises(
+            ArroyoAmbiguousNameError, match="may have meant another one of that name"
+        ) as caught:
             resolve_name(bench.client, SPEC.name, began_micros=began, own_run=own_run)
         assert [one[0] for one in caught.value.candidates] == [submitted]
 

@@ -79,7 +79,7 @@ def test_a_second_try_of_a_delete_does_not_delete_the_successor(
     sandbox.advance(2)
     new = arrange.pipeline("Running")
     ended = run_task(make, SYNC, _second_try(store))
-    assert "may have meant another one named 'orders', which is gone now" in str(ended.error)
+    assert "may have meant another one of that name, which is gone now" in str(ended.error)
     assert arrange.state(new) == "Running"
 
 
