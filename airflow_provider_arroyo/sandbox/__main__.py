@@ -62,7 +62,10 @@ def _fault(text: str) -> Fault:
         if not equals:
             raise ValueError(f"--fault {text}: {pair!r} is not FIELD=VALUE")
         fields[name] = value
-    return parse(fields, from_outside=True)
+    try:
+        return parse(fields, from_outside=True)
+    except ValueError as error:
+        raise ValueError(f"--fault {text}: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

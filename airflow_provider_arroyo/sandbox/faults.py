@@ -122,7 +122,7 @@ class Faults:
             self._server.open()
 
     def release(self, pipeline: str = "*") -> None:
-        """Let pipelines that :meth:`show_state` holds continue where they were.
+        """Let pipelines that ``show_state`` holds continue where they were.
 
         :param pipeline: their id or name, or a pattern of it.
         """

@@ -94,6 +94,7 @@ def test_a_data_folder_that_is_gone_at_the_end_is_said_so(
         (["--fault", "api_away"], "seconds: must be given, or nothing could bring the API back"),
         (["--fault", "api_away,seconds=none"], "seconds: must be given"),
         (["--fault", "flood"], "kind: 'flood' is not one of status,"),
+        (["--fault", "reset", "--fault", "hang,times=0"], "--fault hang,times=0: times: must be from 1 to"),
         (["--fault", "status,times"], "'times' is not FIELD=VALUE"),
         (["--tls-key", "x.pem"], "tls_key and tls_client_ca need tls_cert"),
         (["--tls-cert", "/nonexistent.pem"], "cannot be read"),
