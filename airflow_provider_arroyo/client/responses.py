@@ -145,8 +145,8 @@ class _Interpreter:
 
     def _unreadable(self, error: ArroyoUnreadableItemError) -> ArroyoUnreadableItemError:
         return ArroyoUnreadableItemError(
-            f"{self._requested} lists what cannot be read: {self._redacted(error.message)}. Repair or delete it in "
-            "Arroyo, or check any gateway in between.",
+            f"{self._requested} returned items that cannot be read: {self._redacted(error.message)}. Repair or "
+            "delete them in Arroyo, or check any gateway in between.",
             names=error.names,
             status=self._response.status,
             **self._request.where,

@@ -417,7 +417,9 @@ def test_a_response_with_an_invalid_required_field_is_refused(
         body = {"data": [item], "hasMore": False} if (request_, model) in MANY else item
         with pytest.raises(ArroyoForeignResponseError) as caught:
             read(request_, body)
-        assert re.search("something that is not Arroyo's|lists what cannot be read", str(caught.value))
+        assert re.search(
+            "something that is not Arroyo's|returned items that cannot be read", str(caught.value)
+        )
         assert f"'{name}'" in str(caught.value), name
 
 

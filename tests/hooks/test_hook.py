@@ -446,7 +446,7 @@ def test_what_cannot_be_read_is_left_out_of_lists_with_a_warning(
     assert len(hook.list_jobs()) == 1
     assert len(hook.list_pipelines()) == 1
     (_, jobs), (_, pipelines) = lines.lines
-    assert "/jobs lists what cannot be read: item 1 (id 'job_" in jobs
+    assert "/jobs returned items that cannot be read: item 1 (id 'job_" in jobs
     assert "name 'None', field 'name': it is null" in pipelines
 
 

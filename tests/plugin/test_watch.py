@@ -240,7 +240,7 @@ async def test_one_item_that_cannot_be_read_is_named_and_the_others_are_shown(
     assert len(shown) == (2 if path == "/pipelines" else 3)
     if path == "/jobs":
         assert bench.watch.error is not None
-        assert "/jobs lists what cannot be read: item 1 (id 'job_" in bench.watch.error
+        assert "/jobs returned items that cannot be read: item 1 (id 'job_" in bench.watch.error
     # A pipeline that is shown already does not count as deleted.
     session.fields = {}
     await bench.refresh()
