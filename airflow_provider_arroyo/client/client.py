@@ -225,7 +225,7 @@ class ArroyoClient:
         try:
             response = self._send_once(request, tries)
         except ArroyoNotFoundError as err:
-            self._check_gone(request, tries, err)
+            self._check_gone(request, tries, err.status)
             raise
         except ArroyoError as err:
             if of_sql := error_of_sql(request, err, partial(self._probe, tries), self.settings):
@@ -238,15 +238,15 @@ class ArroyoClient:
                 raise request.not_proved()
         return response
 
-    def _check_gone(self, request: Request[Any], tries: Tries, error: ArroyoNotFoundError) -> None:
-        """Ask again whether something is gone.
+    def _check_gone(self, request: Request[Any], tries: Tries, status: int) -> None:
+        """Ask again whether something is gone, after a response with this status that says so.
 
         :raises ArroyoForeignResponseError: if it is still there.
         """
-        if (again := request.again) is not None and not tries.is_done_already():
+        if (again := request.again) is not None:
             with suppress(ArroyoNotFoundError):
                 self._probe(tries, again)
-                raise request.contradicted(error.status)
+                raise request.contradicted(status)
 
     def _send_once(self, request: Request[T], tries: Tries) -> Response[T]:
         return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)

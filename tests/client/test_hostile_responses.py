@@ -22,6 +22,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoForeignResponseError,
     ArroyoNotFoundError,
+    ArroyoUnreachableError,
     Disposition,
 )
 from tests.client.conftest import ONCE, PIPELINE, SPEC, Clock, Connect, failure
@@ -259,6 +260,16 @@ def test_gone_is_what_two_responses_say(
     assert type(failure(client, request_)) is ArroyoNotFoundError
 
 
+def test_a_delete_that_a_server_contradicts_is_not_done(connect: Connect, server: Server) -> None:
+    """One server never knew the pipeline; that says nothing about an effect on the other one, however often."""
+    client = connect(server.url(), limits=Limits(max_elapsed_seconds=2.0))
+    server.play(*[GONE, reply(JOBS)] * 50)
+    error = failure(client, api.delete_pipeline("pl_1"))
+    assert type(error) is ArroyoUnreachableError
+    assert "several servers respond at this address" in str(error)
+    assert len(server.requests) > 2
+
+
 # -- deletes are verified ---------------------------------------------------------------------------------
 
 
@@ -309,23 +320,23 @@ def test_a_delete_that_a_gateway_answered_is_repeated(
     "lost", [CLOSE, reply(None, 503), reply(None), reply("<html>Sign in</html>")], ids=str
 )
 def test_a_lost_proof_of_a_delete_is_repeated(lost: Reply, client: ArroyoClient, server: Server) -> None:
-    server.play(reply(None), lost, GONE)
+    server.play(reply(None), lost, GONE, GONE)
     client.delete_pipeline("pl_1")
-    assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE"]
+    assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE", "GET"]
 
 
 def test_a_key_that_changes_before_the_verification_is_loaded_again(connect: Connect, server: Server) -> None:
     settings = ClientSettings(base_url=server.url(), api_key="new-key")
-    server.play(reply(None), reply(None, 401), GONE)
+    server.play(reply(None), reply(None, 401), GONE, GONE)
     connect(server.url(), reload=lambda: settings).delete_pipeline("pl_1")
-    assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE"]
+    assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE", "GET"]
 
 
 def test_a_delete_behind_a_gateway_that_responds_204(client: ArroyoClient, server: Server) -> None:
     """It may have been deleted; a repeated delete gets Arroyo's own response."""
-    server.play(reply(None, 204), GONE)
+    server.play(reply(None, 204), GONE, GONE)
     client.delete_pipeline("pl_1")
-    assert [request.method for request in server.requests] == ["DELETE", "DELETE"]
+    assert [request.method for request in server.requests] == ["DELETE", "DELETE", "GET"]
 
 
 @pytest.mark.parametrize(
