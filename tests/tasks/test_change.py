@@ -23,7 +23,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, ONE_ENDS
 
 from .conftest import Arrange
-from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, StateStore, run_task, stop
+from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, StateStore, defer, run_task, stop
 
 pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
 
@@ -250,6 +250,8 @@ def test_the_environment_is_changed_but_not_shown(arrange: Arrange) -> None:
     assert job is not None
     assert job.env_vars == {"TOKEN": "hunter2-hunter2"}
     assert "hunter2" not in str(result) + "".join(ended.texts())
+    again = update(pipeline_id, parallelism=None, env_vars={"TOKEN": "hunter2-hunter3"})
+    assert "hunter" not in str(defer(again(deferrable=True, defer_after=0)).serialize())
 
 
 def test_a_change_that_arroyo_accepts_but_does_not_make_is_an_error(
