@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.enums import AT_WORK, JobState
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
@@ -16,9 +16,6 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.text import duration, in_run, run_number, shorten, utc_time
-
-if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.details import JobError
 
 SHOWN_ERRORS = 5
 
@@ -93,11 +90,12 @@ def explain(
 
 def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     """Return why a pipeline does not work, if known, in words that follow its name."""
+    job = result.job
     if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.is_outage:
         return None
-    why = f": {errors[0].line}" if errors else ""
-    if result.job is None or result.jobless_seconds is not None or result.job.is_terminal:
+    if job is None or job.is_terminal or result.jobless_seconds is not None:
         return None
+    why = f": {errors[0].line}" if errors else ""
     if result.details_error is not None and (result.lacks_checkpoint or result.advice):
         error = shorten(str(result.details_error)).rstrip(".")
         return f"may be healthy, but its {result.detail} cannot be read: {error}"
@@ -108,15 +106,13 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
         return f"keeps failing and starting again{why}"
     if result.lacks_checkpoint and result.open_epoch is not None:
         return f"does not finish its checkpoint {result.open_epoch}{why}"
-    if errors and (result.lacks_checkpoint or result.job.state == JobState.RECOVERING):
+    if errors and (result.lacks_checkpoint or job.state == JobState.RECOVERING):
         return f"keeps recovering from errors{why}"
     return None
 
 
 def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
-    lines: list[str] = []
-    if result.advice and result.seen:
-        lines.append(f"It {result.seen}.")
+    lines = [f"It {result.seen}."] if result.advice and result.seen else []
     reason = result.job.failure if result.job else None
     if reason and reason.error:
         lines.append(reason.line)
@@ -156,10 +152,8 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return f"{label} is {still}{state}{run}; {wanted} was wanted.", "Fix the cause."
         case Outcome.FINISHED:
             again = "Submit it again." if result.advice else "Wait for Finished instead, or submit it again."
-            return (
-                f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again.",
-                f"Its sources are bounded. {again}",
-            )
+            what = f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again."
+            return what, f"Its sources are bounded. {again}"
         case Outcome.STOPPED if result.advice:
             return (
                 f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
@@ -191,12 +185,10 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return _finishing(result, pipeline)
         case Outcome.DELETED:
             seen = f"; {_last_seen(job)}" if job else ""
-            return (
-                f"{label} was deleted externally{seen}.",
-                "A new try of the task that submits it creates it again."
-                if JobState.RUNNING in result.target_states
-                else "Nothing of it is running any more, and its checkpoints are gone from Arroyo.",
-            )
+            advice = "Nothing of it is running any more, and its checkpoints are gone from Arroyo."
+            if JobState.RUNNING in result.target_states:
+                advice = "A new try of the task that submits it creates it again."
+            return f"{label} was deleted externally{seen}.", advice
         case Outcome.MISSING:
             return f"There is no {pipeline.described} on this Arroyo.", _check_reference(pipeline)
         case Outcome.UNREACHABLE:
@@ -232,10 +224,8 @@ def _finishing(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
 
 def _unreachable(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return that no poll has succeeded for too long, and what to check."""
-    seconds, nothing = (
-        duration(result.unreachable_seconds or 0.0),
-        f"This says nothing about {pipeline.inline}",
-    )
+    seconds = duration(result.unreachable_seconds or 0.0)
+    nothing = f"This says nothing about {pipeline.inline}"
     if not result.has_responded and result.error and result.error.disposition is Disposition.OUTAGE:
         return (
             f"This address does not look like Arroyo: for {seconds}, no response came from Arroyo itself. {nothing}.",
@@ -244,8 +234,8 @@ def _unreachable(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     what = f"Arroyo has been unreachable for {seconds}{_since(result, ', ')}"
     if result.is_own_failure:
         what = f"Every poll failed for {seconds}, although Arroyo responds"
-    advice = f"{_check_server(result)} A new try continues with the same pipeline."
-    return f"{what}. {nothing}; {_last_seen(result.job)}.", advice
+    what = f"{what}. {nothing}; {_last_seen(result.job)}."
+    return what, f"{_check_server(result)} A new try continues with the same pipeline."
 
 
 def _timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
@@ -285,8 +275,6 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             f"'immediate'. Use that, or {more_time}."
         )
     if result.is_unchanged and not job.is_terminal:
-        if stop_wanted and not runs_wanted and job.state in AT_WORK and job.running_desired:
-            return "A stop was requested, but then withdrawn. Find out who resumed it, then stop it again."
         return (
             "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
             "what the API accepts."

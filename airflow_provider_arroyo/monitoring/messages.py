@@ -184,13 +184,16 @@ class Messages:
         what = "Polls succeed again" if _is_own_failure(error) else "Arroyo reachable again"
         self._add(f"{what} after {duration(seconds)}: {self._name}")
 
-    def still(self, progress: Progress, now: float, *, is_outage: bool) -> None:
+    def still(self, progress: Progress, now: float) -> None:
         """The wait continues without a change."""
         goal, job = self._goal(now), progress.job
-        if is_outage:
-            after = duration(now - (progress.outage_since or now))
+        # A few failures that were not logged as an outage may still pass.
+        if progress.is_announced and progress.outage_since is not None:
+            after = duration(now - progress.outage_since)
             what = "Polls still fail" if _is_own_failure(progress.last_error) else "Arroyo still unreachable"
             self._add(f"{what} after {after}: {self._name}; {goal}", logging.WARNING)
+        elif progress.missing_since is not None:
+            self.missing(now, now - progress.missing_since)
         elif job is None:
             self._add(f"No job yet: {self._name}; {goal}")
         else:

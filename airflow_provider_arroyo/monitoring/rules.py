@@ -183,7 +183,7 @@ class WaitRules:
         if p.held_since is None:
             return None
         if self._lacks_checkpoint and job.state in AT_WORK:
-            is_final = p.proof.is_final and now >= self.progress.settled_at
+            is_final = p.proof.is_final and now >= p.settled_at
             return Outcome.NO_CHECKPOINT if job.state == JobState.FINISHING and is_final else None
         has_lasted = job.state in TERMINAL_STATES or now >= self._stable_at(p.held_since)
         return Outcome.REACHED if has_lasted else None
@@ -294,7 +294,7 @@ class WaitRules:
         if p.held_since is not None and not self._lacks_checkpoint:
             due = min(due, self._stable_at(p.held_since))
         elif p.held_since is not None and p.job.state == JobState.FINISHING and p.proof.is_final:
-            due = min(due, self.progress.settled_at)
+            due = min(due, p.settled_at)
         if (gives_up_at := self._gives_up_at(p.job)) is not None:
             due = min(due, gives_up_at)
         return min(due, self._counts_at(p.job)) if self._is_stale(p.job, p.now) else due
@@ -313,11 +313,7 @@ class WaitRules:
         elif p.held_since is None or p.proof.is_final:
             return None
         else:
-            due = (
-                self.progress.settled_at
-                if p.job.state == JobState.FINISHING
-                else self._stable_at(p.held_since)
-            )
+            due = p.settled_at if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
         # A reading before Finishing has settled may have missed the last checkpoint.
         if p.details_at is None or (p.job.state == JobState.FINISHING and p.details_at < due):
             return due
@@ -335,7 +331,7 @@ class WaitRules:
             least = min(least, MEASURED_EVERY_SECONDS)
         due = p.details_at + max(least, _REST_PER_READING * p.details_seconds)
         if condition.has_ended(job) and p.details_error is None:
-            return None if self.progress.was_read_settled else min(due, self.progress.settled_at)
+            return None if p.was_read_settled else min(due, p.settled_at)
         return due
 
     def is_unsettled(self) -> bool:

@@ -35,11 +35,10 @@ class PipelineWait(WaitRules):
 
     :param plan: the goal and the limits.
     :param now: when the wait begins.
-    :param progress: the result of :meth:`progress` in the process that waited before, to continue from there.
+    :param progress: the memory of the process that waited before, as JSON values, to continue from there.
     :param has_responded: whether Arroyo itself has responded in this task, if that is not in the progress.
-    :param earlier: the progress of an earlier wait of the same task, as far as known, if this is a new wait that only
-        continues to count; default None, there was none. That wait logged the state, so the first state that this
-        one sees is logged at DEBUG.
+    :param earlier: the memory of an earlier wait of the same task, whose counts this one continues; default None.
+        That wait logged the state, so the first state that this one sees is logged at DEBUG.
     """
 
     __slots__ = ("_earlier", "_messages", "_over")
@@ -143,7 +142,7 @@ class PipelineWait(WaitRules):
     ) -> WaitResult:
         """Process the details that :meth:`details_due` asked for.
 
-        :param job: the :attr:`job` when they were requested.
+        :param job: the job when they were requested.
         :param read: what was read, or the error.
         :param now: when the response or error came.
         :param sent_at: when they were requested.
@@ -223,8 +222,7 @@ class PipelineWait(WaitRules):
             return self._pending(now)  # the wait's own error names this failure; no retry follows
         p.stats = p.stats.plus(retries=1)
         if p.is_announced and not was_announced:
-            lasted = now - (p.outage_since or now)
-            self._messages.unreachable(error, lasted, self._outage_limit_seconds())
+            self._messages.unreachable(error, now - (p.outage_since or now), self._outage_limit_seconds())
             p.logged_at = now
             p.stats = p.stats.plus(outages=1)
         elif retry := p.failures % (POLL_RETRIES + 1):
@@ -257,16 +255,12 @@ class PipelineWait(WaitRules):
 
     @property
     def _was_seen(self) -> bool:
-        """Whether the pipeline exists or existed, even before this wait: if it may not be missing, it was looked
-        up.
-        """
-        if (
-            self.progress.job is not None
-            or self.plan.baseline is not None
-            or self.plan.created_at is not None
-        ):
+        """Whether the pipeline exists or existed, even before this wait."""
+        p, plan = self.progress, self.plan
+        if p.job is not None or plan.baseline is not None or plan.created_at is not None:
             return True
-        return self._earlier is not None and not self.plan.may_be_missing
+        # If it may not be missing, it was looked up.
+        return self._earlier is not None and not plan.may_be_missing
 
     def _responded(self, now: float) -> None:
         """Record that Arroyo has responded."""
@@ -302,12 +296,7 @@ class PipelineWait(WaitRules):
         if outcome := self._limit_reached(now):
             return self._result(outcome, now)
         if now >= p.logged_at + self.plan.heartbeat.total_seconds():
-            # A few failures that were not logged as an outage may still pass.
-            is_outage = p.is_announced and p.outage_since is not None
-            if p.missing_since is not None and not is_outage:
-                self._messages.missing(now, now - p.missing_since)
-            else:
-                self._messages.still(p, now, is_outage=is_outage)
+            self._messages.still(p, now)
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
 

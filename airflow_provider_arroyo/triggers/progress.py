@@ -25,7 +25,7 @@ def progress_note(ti: Any, progress: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is stored about a wait.
 
     :param ti: the task instance.
-    :param progress: from :meth:`.PipelineWait.progress`.
+    :param progress: from :class:`.Progress`, as JSON values.
     """
     return {"try_number": ti.try_number, "progress": dict(progress)}
 

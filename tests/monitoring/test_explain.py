@@ -380,15 +380,14 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
         )
         for state, wanted in (("Rescaling", ("Running",)), ("CheckpointStopping", STOP))
     },
-    "the change never took effect": (
-        ended(TIMED_OUT, job=job(), is_unchanged=True),
-        "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out what "
-        "the API accepts.",
-    ),
-    "a stop was withdrawn": (
-        ended(TIMED_OUT, *STOP, job=job(), is_unchanged=True),
-        "A stop was requested, but then withdrawn. Find out who resumed it, then stop it again.",
-    ),
+    **{
+        f"{change} never took effect": (
+            ended(TIMED_OUT, *wanted, job=job(), is_unchanged=True),
+            "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
+            "what the API accepts.",
+        )
+        for change, wanted in (("the change", ()), ("a stop", STOP))
+    },
     "it was never stable": (
         ended(TIMED_OUT, job=job("Running", 9)),
         "It has not stayed in that state for stable_for in one run. Allow more time (timeout), or find out why it "
