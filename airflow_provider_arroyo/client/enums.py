@@ -11,7 +11,7 @@ from enum import StrEnum
 class JobState(StrEnum):
     """The states of a job, named as on the wire.
 
-    A newer server may send other states; :class:`Job` keeps those as plain strings.
+    A newer server may send other states; a job keeps those as plain strings.
     """
 
     CREATED = "Created"

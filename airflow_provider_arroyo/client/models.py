@@ -56,7 +56,8 @@ class Job(ApiModel):
     """One job: a pipeline's execution, running or ended.
 
     :param id: the job's id; a restart without state in worker mode replaces it.
-    :param state: named as on the wire; compares equal to a :class:`JobState`.
+    :param state: named as on the wire; compares equal to a
+        :class:`~airflow_provider_arroyo.client.enums.JobState`.
     :param run_id: grows each time the job is scheduled; 0 before the first time.
     :param running_desired: False after a stop request, whatever the state is; None if it is missing or unreadable,
         which proves neither.
@@ -174,7 +175,8 @@ class Pipeline(ApiModel):
     :param name: its name; need not be unique.
     :param query: the SQL.
     :param checkpoint_interval_micros: time between checkpoints; None if unknown.
-    :param stop: the last stop request, named as a :class:`StopMode` on the wire.
+    :param stop: the last stop request, named as on the wire; see
+        :class:`~airflow_provider_arroyo.client.enums.StopMode`.
     :param created_at_micros: when it was created.
     :param action: the action that Arroyo's console offers for it; None if it offers none.
     :param action_text: the label of that action.

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -138,7 +139,8 @@ class SharedPoller:
                     result = wait.observe_error(ArroyoConnectionError(error), clock(), sent_at=joined_at)
                 polls.log()
                 if result.is_over:
-                    return result
+                    # The polls were counted after it was observed.
+                    return replace(result, stats=wait.progress.stats)
                 if waiter.is_replaced:
                     return None
                 now, due, job, read_at = clock(), wait.next_due(), wait.progress.job, wait.details_due()
