@@ -184,6 +184,12 @@ class ArroyoUnreadableItemError(ArroyoForeignResponseError):
         """Return whether one of them may have a name."""
         return name in self.names or "" in self.names
 
+    def with_items_of(self, other: ArroyoUnreadableItemError) -> Self:
+        """Return the error about the items of two pages."""
+        both = self.adding(other.message)
+        both.names += other.names
+        return both
+
 
 @dataclass(frozen=True, slots=True)
 class SqlDiagnostic:

@@ -236,8 +236,9 @@ def iter_pages(
     error: ArroyoUnreadableItemError | None = None
     for _ in range(_MAX_PAGES):
         page = send(replace(first, params=params)).value
-        # One page lists again what an earlier one did, if it is longer.
-        error = page.error or error
+        if page.error is not None:
+            # A longer page lists again what an earlier one did; the next one does not.
+            error = page.error if grows or error is None else error.with_items_of(page.error)
         is_new = False
         for item in page.readable:
             # A page may repeat an item, too. Taken for two, the second would be deleted as a duplicate.

@@ -13,7 +13,6 @@ from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.client.wire import json_type
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 _OBJECT_START = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _LIST_START = re.compile(r'"data"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')

@@ -145,6 +145,27 @@ def test_all_pages_are_read_before_the_error(first: str, client: ArroyoClient, s
     assert "pl_bad" in str(found.error)
 
 
+def test_the_error_names_what_is_unreadable_on_any_page(client: ArroyoClient, server: Server) -> None:
+    """The server limits its pages, so that no page has the items of an earlier one."""
+    pages = [
+        [
+            {**PIPELINE, "id": f"pl_bad_{name}", "name": name, "stop": 7},
+            {**PIPELINE, "id": name, "name": name},
+        ]
+        for name in ("orders", "other")
+    ]
+    capped = reply({"data": pages[0], "hasMore": True})
+    server.play(capped, capped, capped, reply({"data": pages[1], "hasMore": False}))
+    error = all_of(client.iter_pipelines(page_size=2)).error
+    assert error is not None
+    assert error.names == ("orders", "other")
+    assert "pl_bad_orders" in str(error)
+    assert "pl_bad_other" in str(error)
+    server.play(capped, capped, capped, reply({"data": pages[1], "hasMore": False}))
+    with pytest.raises(ArroyoUnreadableItemError):
+        [*client.iter_pipelines(name="orders", page_size=2)]
+
+
 @pytest.mark.parametrize(
     "bad, is_needed",
     [
