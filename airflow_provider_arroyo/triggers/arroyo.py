@@ -50,7 +50,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
     :param arroyo_conn_id: id of the Airflow connection; secrets stay in it.
     :param plan: the goal of the wait, from :meth:`.WaitPlan.to_dict`.
     :param poll_interval: seconds between polls, default 0.1.
-    :param progress: what the worker saw before it deferred, a :class:`.Progress` as JSON; default None.
+    :param progress: what the worker saw before it deferred, as JSON; default None.
     :param stop_on_kill: how to stop the pipeline if the task ends while it waits here (Airflow 3.3 and later call a
         trigger's ``on_kill``); default None leaves it running.
     :param resume_context: JSON values that the event returns to the task; default None.
