@@ -122,6 +122,7 @@ def _without_echoes(evidence: Evidence) -> Evidence:
             replace(one, message=shown(one.message), details=shown(one.details)) for one in evidence.errors
         ),
         refusals=tuple(map(shown, evidence.refusals)),
+        unread={what: shown(why) for what, why in evidence.unread.items()},
     )
 
 

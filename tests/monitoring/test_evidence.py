@@ -195,6 +195,11 @@ def test_echoes_of_the_pipeline_are_shown_without_its_secrets(pipeline: Pipeline
     evidence = gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id), job)
     assert evidence.jobs[-1].failure is not None
     assert not canaries.leaked(f"{evidence.jobs[-1].failure.error}{evidence.errors}")
+    page = f"<html>{' and '.join(canaries.leaked(sql))}"
+    pipeline.sandbox.faults.not_json(body=page, content_type="text/html", path="*/errors*", times=None)
+    evidence = gather_for_error(pipeline.client, PipelineRef(pipeline_id=pipeline.id), job)
+    assert "<html>*** and ***" in evidence.unread["errors"]
+    assert not canaries.leaked(evidence.unread["errors"])
 
 
 def test_sql_that_arroyo_no_longer_accepts(pipeline: Pipeline) -> None:
