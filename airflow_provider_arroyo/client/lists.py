@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -190,13 +191,14 @@ def page_of_name(name: str) -> Callable[[HttpResponse], Listed[Pipeline]]:
         if _UNUSUAL_ITEM.search(text):
             return whole(response)
         found, at = [], -1
-        try:
+        # If none of them can be read, the others tell whether the list is Arroyo's.
+        with suppress(ValueError, RecursionError):
             while (at := text.find(named, at + 1)) >= 0:
-                found.append(DECODER.raw_decode(text, text.rindex(begin, 0, at))[0])
-        except (ValueError, RecursionError):
-            return whole(response)
-        is_all = found and all(item["name"] == name for item in found)
-        return read_items(found, Pipeline, None) if is_all else whole(response)
+                item, at = DECODER.raw_decode(text, text.rindex(begin, 0, at))
+                found.append(item)
+            if found and all(item["name"] == name for item in found):
+                return read_items(found, Pipeline, None)
+        return whole(response)
 
     return read
 

@@ -28,6 +28,7 @@ ODD: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"query": "\udcff"},
         {"tags": {"id": "x", "name": "orders", "query": "q"}},
         {"udfs": [{"id": "x", "name": "orders", "query": "q"}]},
+        {"tags": {"name": "orders"}},
     ]
 )
 
@@ -67,6 +68,15 @@ def test_what_is_no_pipeline_is_reported_beside_those_of_the_name(item: Any, at:
     page = endpoints.list_pipelines(name="orders").read(HttpResponse(200, {}, body, ""))
     assert {one.id for one in page.readable} == {"pl_1", "pl_2"}
     with pytest.raises(ArroyoUnreadableItemError):
+        [*with_name(page, "orders")]
+
+
+def test_the_only_pipeline_of_the_name_may_be_damaged() -> None:
+    """The list is Arroyo's nevertheless, as the other pipelines show."""
+    items = [{**PIPELINE, "name": "other"}, {"id": "pl_2", "name": "orders"}]
+    body = json.dumps({"data": items, "hasMore": False}, separators=(",", ":")).encode()
+    page = endpoints.list_pipelines(name="orders").read(HttpResponse(200, {}, body, ""))
+    with pytest.raises(ArroyoUnreadableItemError, match="id 'pl_2', name 'orders'"):
         [*with_name(page, "orders")]
 
 
