@@ -53,7 +53,7 @@ def body_secret_values(body: Mapping[str, Any]) -> frozenset[str]:
     """
     rest = dict(body)
     found = set(secret_values(str(rest.pop("query", ""))))
-    variables = (rest.pop("env_vars", None) or {}).values()
+    variables = (rest.get("env_vars") or {}).values()
     found |= {value for value in variables if len(value) >= _MIN_VARIABLE_LENGTH}
     definitions = [*(rest.pop("udfs", None) or ()), {"definition": rest.pop("definition", ""), **rest}]
     for one in definitions:

@@ -228,7 +228,7 @@ class Deploy(DeploySteps):
             last = max(
                 (one for one in response.value if one.is_finished), key=lambda one: one.epoch, default=None
             )
-            # A finished pipeline never runs again, so nobody can use its state.
+            # A finished pipeline never runs again, so its state is of no use.
             if last is not None and not old.has_finished:
                 age = ""
                 if response.server_date is not None and last.finish_time_micros is not None:

@@ -127,7 +127,7 @@ class DeploySteps:
                 return self._stopped_old(progress, required(job)) if has_stopped else progress.done()
             mode = effective_stop_mode(job)
             if late is not None and lacks_final_checkpoint(job):
-                # It never finishes once a source or sink is stuck, which this deploy may be about to mend.
+                # It never finishes once a source or sink is stuck, which this deploy may be about to fix.
                 self._log.warning(LACKS_FINAL_CHECKPOINT, old.label, duration(late.waited_seconds))
                 mode = StopMode.IMMEDIATE
             before = client.list_checkpoints(old.pipeline_id, job.id)

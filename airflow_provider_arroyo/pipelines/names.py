@@ -77,7 +77,7 @@ def resolve_name(
         with suppress(ArroyoNotFoundError):
             found.append(Named(pipeline=pipeline, job=client.get_job(pipeline.id)))
     if listed.error is not None and (name in listed.error.names or not found):
-        # It may be the one that is meant. Beside one that is found, a pipeline without a name concerns nobody.
+        # It may be the one that is meant. Beside one that is found, a pipeline without a name does not matter.
         raise listed.error
     for one in found:
         if one.pipeline.id == noted_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_arroyo.client.body_secrets import code_secret_values, redact_code
+from airflow_provider_arroyo.client.body_secrets import body_secret_values, code_secret_values, redact_code
 
 SECRET = "sk-live-abcdef123456"
 
@@ -78,3 +78,15 @@ def test_other_strings_are_shown(language: str, source: str) -> None:
 def test_text_that_is_not_source_code_takes_linear_time(language: str, unit: str) -> None:
     source = unit * (220_000 // len(unit))
     assert len(redact_code(source, language)) <= len(source) + 3
+
+
+def test_environment_variables_are_secrets_if_they_are_long_or_their_names_say_so() -> None:
+    variables = {
+        "DB_PASSWORD": "hunter2",
+        "REGION": "eu-west-1",
+        "LEVEL": "debug",
+        "SASL": "none",
+        "PIN": "1234567",
+    }
+    assert body_secret_values({"query": "SELECT 1", "env_vars": variables}) == {"hunter2", "eu-west-1"}
+    assert body_secret_values({"env_vars": None}) == set()
