@@ -97,11 +97,11 @@ class SharedPoller:
 
     async def _find(self, polls: Polls, resolve: Resolve) -> WaitResult | None:
         """Look up the pipeline of a wait until there is one; return the result if the wait is over before that."""
-        wait, clock = polls.wait, polls.clock
+        wait, clock, seconds = polls.wait, polls.clock, FIRST_POLL_SECONDS
         while True:
             began = clock()
             look_up = asyncio.ensure_future(self._names.look_up(wait, resolve, polls.failures))
-            if (result := await _over_before(look_up, polls, polls.seconds_to())) is not None:
+            if (result := await _over_before(look_up, polls, seconds)) is not None:
                 return result
             found = polls.take(partial(observe_look_up, wait, clock, look_up.result), began)
             while found is not None and not found.is_over and clock() < polls.next_at:
@@ -110,6 +110,7 @@ class SharedPoller:
                     await asyncio.sleep(polls.seconds_to(polls.next_at))
             if found is None or found.is_over:
                 return found
+            seconds = polls.seconds_to()
 
     async def _watch(
         self, waiter: Waiter, polls: Polls, resolve: Resolve | None, resolve_seconds: float

@@ -19,6 +19,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling import poll, shared
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import Connection
 from airflow_provider_arroyo.polling.names import SharedNames, resolve_ref
@@ -306,6 +307,24 @@ async def test_all_searches_share_a_list_that_fails_late_and_the_next_one() -> N
     errors = await asyncio.gather(*found, return_exceptions=True)
     assert {type(error) for error in errors} == {ArroyoNoSuchNameError}
     assert (lists, now()) == (3, 90)
+
+
+@pytest.mark.parametrize("mode", ["worker", "triggerer"])
+async def test_a_name_is_looked_up_even_after_the_deadline(
+    mode: str, client: ArroyoClient, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a triggerer that was not running when the deadline came."""
+    for module in (poll, shared):
+        monkeypatch.setattr(module, "FIRST_POLL_SECONDS", 30.0)  # for a slow machine
+    client.create_pipeline(name="orders", query=ENDLESS)
+    clock: Any = FakeClock() if mode == "worker" else SteadyClock()
+    states = frozenset({"Created", "Scheduling", "Running"})
+    wait = waiting(clock, seconds=-1, target_states=states)
+    if mode == "worker":
+        result = find(client, wait, clock)
+    else:
+        result = await watch_name(sandbox, wait, clock, [])
+    assert result.job is not None
 
 
 async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox) -> None:
