@@ -188,8 +188,8 @@ def test_a_pipeline_that_stops_during_the_wait_is_still_meant(
         arrange.client.create_pipeline(name="orders", query=ENDLESS)
 
     arrange.after_polls(replace)
-    ended = run_task(sense(None, "Running", pipeline_name="orders", stable_for=4, timeout=4), mode)
-    assert f"({meant}) did not become Running within 4.0 s" in str(ended.error)
+    ended = run_task(sense(None, "Running", pipeline_name="orders", stable_for=8, timeout=8), mode)
+    assert f"({meant}) did not become Running within 8.0 s" in str(ended.error)
 
 
 @pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
