@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -142,6 +141,8 @@ def settings_of(path: Path, item: Item) -> FileSettings:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error about an unknown name: the most similar name, or all known names."""
+    import difflib  # takes a millisecond of each DAG file, and is for errors only
+
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     if near:
