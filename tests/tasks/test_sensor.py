@@ -220,7 +220,7 @@ def test_soft_fail_and_never_fail_skip_in_every_mode(
     mode: str, argument: str, query: str, states: list[str], arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Failed" if query == BROKEN else "Running", query=query)
-    ended = run_task(sense(pipeline_id, *states, timeout=0.5, **{argument: True}), mode)
+    ended = run_task(sense(pipeline_id, *states, timeout=3, **{argument: True}), mode)
     assert type(ended.error) is AirflowSkipException
     assert "Pipeline 'orders'" in str(ended.error)
 
