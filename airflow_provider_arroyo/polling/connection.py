@@ -70,8 +70,8 @@ class Connection:
 
     def __init__(self, connect: Connect, run: Run, monotonic: Callable[[], float]) -> None:
         self._connect = connect
-        self._run = run
-        self._monotonic = monotonic
+        self.run = run
+        self.monotonic = monotonic
         self._connecting: asyncio.Task[ArroyoClient] | None = None
         self._reloaded_at = float("-inf")
 
@@ -98,10 +98,10 @@ class Connection:
         :param failures: number of consecutive failed tries.
         :raises ArroyoSettingsError: see :func:`reload`.
         """
-        now = self._monotonic()
+        now = self.monotonic()
         if is_missed(failures) and now >= self._reloaded_at + _RELOAD_SECONDS:
             self._reloaded_at = now
-            await self._run(partial(reload, await self.client()))
+            await self.run(partial(reload, await self.client()))
 
     def close(self) -> None:
         """Close the client. A request in progress ends by itself in its thread."""

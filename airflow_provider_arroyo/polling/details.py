@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,6 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import Connection, single_try
-from airflow_provider_arroyo.polling.threads import Run
 from airflow_provider_arroyo.polling.waiters import Waiter
 
 MAX_READS = 2
@@ -119,18 +118,16 @@ def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) ->
 class DetailReader:
     """Reads for the waits of a shared poller, without delaying any poll.
 
-    :param connection: the connection.
-    :param run: runs a blocking function in a thread.
-    :param monotonic: a monotonic clock in seconds.
+    :param connection: the connection, whose threads and clock it uses.
     """
 
-    def __init__(self, connection: Connection, run: Run, monotonic: Callable[[], float]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._run = run
-        self._monotonic = monotonic
+        self._run = connection.run
+        self._monotonic = connection.monotonic
         self._slots = asyncio.Semaphore(MAX_READS)
         self._metrics: dict[tuple[str, int], asyncio.Future[Fetched]] = {}
-        self._next_at = monotonic()
+        self._next_at = self._monotonic()
 
     async def read(self, waiter: Waiter, job: Job) -> None:
         """Read what a wait needs of a job, and let it observe that."""

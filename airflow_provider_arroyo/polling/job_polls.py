@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -28,7 +28,6 @@ from airflow_provider_arroyo.polling.job_list import (
     may_concern_list_alone,
     prefers_list,
 )
-from airflow_provider_arroyo.polling.threads import Run
 from airflow_provider_arroyo.polling.waiters import Target, Waiter, sleep_or_wake
 
 T = TypeVar("T")
@@ -57,17 +56,15 @@ class _OnlyListFailsError(Exception):
 class JobPolls:
     """Polls pipelines while there are waiters for them, and notifies each waiter of what concerns it.
 
-    :param connection: the connection.
-    :param run: runs a blocking function in a thread.
-    :param monotonic: a monotonic clock in seconds.
+    :param connection: the connection, whose threads and clock it uses.
     """
 
-    def __init__(self, connection: Connection, run: Run, monotonic: Callable[[], float]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.list_polls = 0
         """How often the list was polled."""
         self._connection = connection
-        self._run = run
-        self._monotonic = monotonic
+        self._run = connection.run
+        self._monotonic = connection.monotonic
         self._targets: dict[str, Target] = {}
         self._limits: Counter[tuple[float, float]] = Counter()
         """How many waiters have each pair of interval and outage tolerance."""

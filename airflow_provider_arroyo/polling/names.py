@@ -22,7 +22,6 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import Connection, single_try
-from airflow_provider_arroyo.polling.threads import Run
 from airflow_provider_arroyo.polling.waiters import Waiter
 
 FIND_SECONDS = 2.0
@@ -89,15 +88,13 @@ def means_another(client: ArroyoClient, wait: PipelineWait, resolve: Resolve) ->
 class SharedNames:
     """Looks up pipelines by name.
 
-    :param connection: the connection.
-    :param run: runs a blocking function in a thread.
-    :param monotonic: a monotonic clock in seconds.
+    :param connection: the connection, whose threads and clock it uses.
     """
 
-    def __init__(self, connection: Connection, run: Run, monotonic: Callable[[], float]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._run = run
-        self._monotonic = monotonic
+        self._run = connection.run
+        self._monotonic = connection.monotonic
         self._reading = asyncio.Lock()
         self._ids: Mapping[str, frozenset[str]] = {}
         self._unreadable: ArroyoUnreadableItemError | None = None

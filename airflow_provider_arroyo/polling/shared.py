@@ -45,12 +45,10 @@ class SharedPoller:
     ) -> None:
         self.users = 0
         """How many waits use it; see :func:`shared_poller`."""
-        self._monotonic = monotonic
-        run = run or DaemonThreads("arroyo-poll").run
-        self._connection = Connection(connect, run, monotonic)
-        self._jobs = JobPolls(self._connection, run, monotonic)
-        self._details = DetailReader(self._connection, run, monotonic)
-        self._names = SharedNames(self._connection, run, monotonic)
+        self._connection = Connection(connect, run or DaemonThreads("arroyo-poll").run, monotonic)
+        self._jobs = JobPolls(self._connection)
+        self._details = DetailReader(self._connection)
+        self._names = SharedNames(self._connection)
 
     async def watch(
         self,
@@ -90,7 +88,7 @@ class SharedPoller:
                     return result
                 if on_found is not None:
                     await on_found(wait.plan.pipeline)
-            waiter = Waiter(wait, clock, interval_seconds, self._monotonic())
+            waiter = Waiter(wait, clock, interval_seconds, self._connection.monotonic())
             if (result := await self._watch(waiter, new_polls(), resolve, resolve_seconds)) is not None:
                 return result
             wait.find_again()

@@ -294,7 +294,7 @@ async def test_all_searches_share_a_list_that_fails_late_and_the_next_one() -> N
             return {}, None
         raise ArroyoConnectionError("No response.")
 
-    names, clock = SharedNames(Connection(connect, hang, now), hang, now), VirtualClock()
+    names, clock = SharedNames(Connection(connect, hang, now)), VirtualClock()
 
     async def fail(number: int) -> None:
         await asyncio.sleep(number)

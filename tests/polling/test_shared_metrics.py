@@ -47,7 +47,7 @@ class Server:
         self._error = error
         monkeypatch.setattr(details, "fetch", self._fetch)
         monkeypatch.setattr(details, "measure", lambda client, plan, finding, fetched: fetched)
-        self._reader = DetailReader(Connection(FakeArroyo().connect, self._run, now), self._run, now)
+        self._reader = DetailReader(Connection(FakeArroyo().connect, self._run, now))
 
     def _fetch(self, *_: Any) -> Fetched:
         self.requests += 1
