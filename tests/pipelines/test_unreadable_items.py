@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.evidence import gather
 from airflow_provider_arroyo.exceptions import ArroyoUnreadableItemError
@@ -142,13 +143,19 @@ def test_a_udf_is_not_created_beside_one_without_a_name() -> None:
             ensure_udf(client, definition=UDF.format("mine"))
 
 
+def with_a_damaged_checkpoint(bench: DeployBench) -> tuple[ArroyoClient, Job]:
+    """Create a pipeline with two checkpoints; return a client to which the first is damaged, and the job."""
+    made = bench.create_externally(SPEC)
+    bench.sandbox.advance(20)
+    job = bench.job(made.id)
+    path = f"/pipelines/{made.id}/jobs/{job.id}/checkpoints"
+    return damaged(bench, {"start_time": None}, matches='"epoch": 1,', path=path), job
+
+
 def test_a_diagnosis_uses_the_checkpoints_that_can_be_read_and_names_the_other() -> None:
     with open_deploy_bench("0.16") as bench:
-        made = bench.create_externally(SPEC)
-        bench.sandbox.advance(20)
-        job = bench.job(made.id)
-        path = f"/pipelines/{made.id}/jobs/{job.id}/checkpoints"
-        evidence = gather(damaged(bench, {"start_time": None}, matches='"epoch": 1,', path=path), made.id)
+        client, job = with_a_damaged_checkpoint(bench)
+        evidence = gather(client, str(job.pipeline_id))
         assert evidence.checkpoints[0].epoch == 2
         assert "epoch '1', field 'start_time'" in evidence.unread["checkpoints"]
         assert set(evidence.unread) == {"checkpoints"}
@@ -156,15 +163,12 @@ def test_a_diagnosis_uses_the_checkpoints_that_can_be_read_and_names_the_other()
 
 def test_a_stop_is_not_requested_if_a_checkpoint_before_it_cannot_be_read() -> None:
     with open_deploy_bench("0.16") as bench:
-        made = bench.create_externally(SPEC)
-        bench.sandbox.advance(20)
-        job = bench.job(made.id)
-        path = f"/pipelines/{made.id}/jobs/{job.id}/checkpoints"
-        client = damaged(bench, {"start_time": None}, matches='"epoch": 1,', path=path)
-        before = client.list_checkpoints(made.id, job.id)
+        client, job = with_a_damaged_checkpoint(bench)
+        pipeline_id = str(job.pipeline_id)
+        before = client.list_checkpoints(pipeline_id, job.id)
         with pytest.raises(ArroyoUnreadableItemError):
-            request_stop(client, made.id, job, StopMode.CHECKPOINT, before)
-        assert bench.job(made.id).running_desired
+            request_stop(client, pipeline_id, job, StopMode.CHECKPOINT, before)
+        assert bench.job(pipeline_id).running_desired
 
 
 def test_lineage_knows_the_connection_tables_that_can_be_read() -> None:
