@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable
 from typing import Any
 
@@ -12,6 +13,12 @@ from tests import profiles as profiles  # importing it sets Hypothesis's profile
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the type checkers first: they take longest, and everything would wait for them at the end."""
     items.sort(key=lambda item: item.path.parent.name != "typing")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_waits() -> None:
+    """Let the waits before retries, which are random, be the same in each run."""
+    random.seed(5)
 
 
 @pytest.fixture(autouse=True)

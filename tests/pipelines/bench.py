@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -191,6 +192,8 @@ class Bench:
     @contextmanager
     def open(cls, version: str, *, seconds_per_request: float = 0.05, **options: Any) -> Iterator[Self]:
         """Return a bench with its own server."""
+        # The number of requests depends on the waits before retries, which are random.
+        random.seed(5)
         clock = ManualClock(seconds_per_request=seconds_per_request)
         options = {"clock": clock, "seed": 5, "allowed_restarts": 1, **options}
         with ArroyoSandbox(arroyo_version=version, **options) as sandbox, ExitStack() as resources:
