@@ -12,10 +12,9 @@ SHOWN_CHARACTERS = 300
 REPLACED = "\ufffd"
 """Stands for a character that cannot be shown or stored."""
 
-# Characters that move a terminal's cursor, change its colors, change the text direction, or are invisible.
-_CONTROLS = re.compile(
-    "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
+# Characters that move a terminal's cursor, change its colors, change the text direction, or are invisible. Here and
+# elsewhere, patterns in modules that every DAG file imports are strings, which ``re`` compiles when they are used.
+_CONTROLS = "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 
 
 def visible(text: str) -> str:
@@ -23,7 +22,7 @@ def visible(text: str) -> str:
 
     Line ends and tabs stay. A message of Arroyo, or SQL, must not read as something else.
     """
-    return _CONTROLS.sub(lambda one: one[0] if one[0] in "\t\n" else REPLACED, text.replace("\r\n", "\n"))
+    return re.sub(_CONTROLS, lambda one: one[0] if one[0] in "\t\n" else REPLACED, text.replace("\r\n", "\n"))
 
 
 def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:

@@ -22,10 +22,10 @@ MAX_INTEGER = 999_999_999
 MAX_DURATION = timedelta(days=36_500)
 """The longest duration. A century from now is a valid date everywhere; `timedelta.max` from now is not."""
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_UNSTORABLE = "[\0\ud800-\udfff]"
+_ESCAPED_NUL = r"(?<!\\)(?:\\\\)*\\u0000"
 # Stricter than Python: 1_000 and digits of other scripts are probably mistakes, and inf and nan are not useful here.
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_NUMBER = r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
 _STATES = {state.value for state in JobState}
 
 
@@ -34,7 +34,8 @@ def check_characters(value: str, argument: str) -> str:
 
     :raises ValueError: if it has a NUL character or an unpaired surrogate, as in a file name that is not UTF-8.
     """
-    if found := _UNSTORABLE.search(value):
+    is_plain = value.isascii() and "\0" not in value
+    if not is_plain and (found := re.search(_UNSTORABLE, value)):
         above = value[: found.start()]
         raise ValueError(
             f"{argument} must not contain U+{ord(found[0]):04X}, which not every database can store: "
@@ -168,7 +169,7 @@ def check_number(
     :raises ValueError: if it is invalid.
     """
     number = value
-    if may_be_text and isinstance(value, str) and _NUMBER.fullmatch(value):
+    if may_be_text and isinstance(value, str) and re.fullmatch(_NUMBER, value):
         number = float(value)
     if isinstance(number, int) and not isinstance(number, bool):
         with suppress(OverflowError):
@@ -320,7 +321,7 @@ def check_json_object(value: Any, argument: str) -> dict[str, Any]:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as err:
         raise ValueError(f"{argument} must contain only JSON values: {err}") from err
-    if _ESCAPED_NUL.search(text):
+    if re.search(_ESCAPED_NUL, text):
         raise ValueError(f"{argument} must not contain U+0000, which not every database can store")
     read: dict[str, Any] = json.loads(check_characters(text, argument))
     return read

@@ -24,7 +24,7 @@ V = TypeVar("V")
 _NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", "[none]", "[null]"})
 """What templates render to if there is no value: None, null in JSON, a missing number, an empty XCom."""
 
-_SEVERAL = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
+_SEVERAL = r"(?s)\s*(\[.*\]|\(.*\)|\{.*\})\s*"
 
 _SENSOR_MODES = ("poke", "reschedule")
 
@@ -218,7 +218,7 @@ def check_rendered_id(value: Any, argument: str = "pipeline_id") -> Any:
     if isinstance(value, str) and is_final(value):
         if check_id(value, argument) != value.strip():
             raise ValueError(f"{argument} must not have white space around it, got {shorten(value, 80)!r}")
-        if _SEVERAL.fullmatch(value):
+        if re.fullmatch(_SEVERAL, value):
             raise ValueError(
                 f"{argument} must be one id, got {shorten(value, 80)!r}, which looks like a list or a mapping; pull "
                 "a single value, such as xcom_pull(task_ids='submit', key='pipeline_id')"

@@ -19,7 +19,6 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError
 from airflow_provider_arroyo.hooks.masking import hide_values
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
+    from airflow_provider_arroyo.client.udf import Udf
     from airflow_provider_arroyo.pipelines.preview import Preview
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 MAX_ROWS = 10_000
 _SHOWN_ROWS, _SHOWN_COLUMNS = 5, 500
 
-_SQL = re.compile(r"\s*(--|/\*|\(|(select|insert|create|with|set|values)\b)", re.IGNORECASE)
+_SQL = r"(?i)\s*(--|/\*|\(|(select|insert|create|with|set|values)\b)"
 
 _OF_ARROYO = (
     "If it is one of Arroyo's own variables, keep Airflow from rendering it: "
@@ -52,7 +52,9 @@ _OF_ARROYO = (
 
 def is_path(query: Any) -> bool:
     """Return whether a query is a file path: one line that ends in ``.sql`` and does not begin like SQL."""
-    return isinstance(query, str) and query.endswith(".sql") and "\n" not in query and not _SQL.match(query)
+    return (
+        isinstance(query, str) and query.endswith(".sql") and "\n" not in query and not re.match(_SQL, query)
+    )
 
 
 def rendered_query(query: Any) -> str:
@@ -88,8 +90,18 @@ class ArroyoQueryOperator(ArroyoOperator):
     ) -> None:
         super().__init__(api_outage_tolerance=api_outage_tolerance, arroyo_conn_id=arroyo_conn_id, **kwargs)
         self.query: Any = check_early(check_text, query, "query")
-        as_udfs(udfs)
         self.udfs = udfs
+        if udfs != ():
+            self._checked_udfs()
+
+    def _checked_udfs(self) -> tuple[Udf, ...]:
+        """Return the UDFs as the client takes them.
+
+        :raises ValueError: names the one that is invalid.
+        """
+        from airflow_provider_arroyo.client.udf import as_udfs
+
+        return as_udfs(self.udfs)
 
     def resolve_template_files(self) -> None:
         """Read the file when the DAG is parsed, so that a changed file makes a new version of the DAG."""
@@ -198,7 +210,7 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
         from airflow_provider_arroyo.pipelines.sql_errors import check_query
 
         with self._rendered_arguments():
-            query, udfs = rendered_query(self.query), as_udfs(self.udfs)
+            query, udfs = rendered_query(self.query), self._checked_udfs()
         graph = check_query(self._client(), query, udfs)
         self.log.info("Arroyo accepts the SQL: %d operators", len(graph.nodes))
         return {"graph": asdict(graph)}
@@ -270,7 +282,7 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
         from airflow_provider_arroyo.pipelines.sql_errors import check_query
 
         with self._rendered_arguments():
-            query, udfs = rendered_query(self.query), as_udfs(self.udfs)
+            query, udfs = rendered_query(self.query), self._checked_udfs()
         client = self._client()
         # Its error messages have line and column, which those of a refused preview lack.
         check_query(client, query, udfs)

@@ -15,7 +15,6 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
@@ -106,7 +105,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
                 query=rendered_query(self.query),
                 parallelism=check_parallelism(self.parallelism),
                 checkpoint_interval=self.checkpoint_interval,
-                udfs=as_udfs(self.udfs),
+                udfs=self._checked_udfs(),
                 tags=check_tags(as_string_map(self.tags or {}, "tags")),
                 env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
                 scheduler_config=self.scheduler_config,

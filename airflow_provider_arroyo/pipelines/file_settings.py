@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.checks import (
     check_bool,
@@ -93,8 +92,7 @@ SETTINGS: Mapping[str, _Check] = {
 """The settings that a file may have, by name, each with its check. Durations are seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileSettings:
+class FileSettings(NamedTuple):
     """The settings of one file, and their positions."""
 
     path: Path

@@ -26,9 +26,9 @@ _log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "pipelines.yaml"
 _LIKELY_SETTINGS_FILES = (SETTINGS_FILE, "pipelines.yml", "pipeline.yaml", "pipeline.yml")
-_MARK = re.compile(r"\s*--\s*(?:arroyo\s*:|(?i:arroyo)\s*:\s*$)")
-_OTHER_MARK = re.compile(r"\s*(?:/\*+|-{3,}|#)\s*arroyo\s*:", re.IGNORECASE)
-_COMMENTED_SETTING = re.compile(r"\s*--\s*(\w+)\s*:(?:\s|$)")
+_MARK = r"\s*--\s*(?:arroyo\s*:|(?i:arroyo)\s*:\s*$)"
+_OTHER_MARK = r"(?i)\s*(?:/\*+|-{3,}|#)\s*arroyo\s*:"
+_COMMENTED_SETTING = r"\s*--\s*(\w+)\s*:(?:\s|$)"
 
 
 def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[dict[str, Any]]:
@@ -184,8 +184,8 @@ def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
         (at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("--")),
         len(lines),
     )
-    marks = [at for at, line in enumerate(lines) if _MARK.match(line)]
-    other = next((at for at in range(min(top + 1, len(lines))) if _OTHER_MARK.match(lines[at])), None)
+    marks = [at for at, line in enumerate(lines) if re.match(_MARK, line)]
+    other = next((at for at in range(min(top + 1, len(lines))) if re.match(_OTHER_MARK, lines[at])), None)
     if other is not None:
         raise PipelineFileError.at(file, "is not read; settings begin with the line '-- arroyo:'", other + 1)
     late = next((at for at in marks if at >= top), None)
@@ -218,7 +218,7 @@ def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
 
 
 def _names_setting(comment: str) -> bool:
-    found = _COMMENTED_SETTING.match(comment)
+    found = re.match(_COMMENTED_SETTING, comment)
     return found is not None and found[1] in SETTINGS
 
 

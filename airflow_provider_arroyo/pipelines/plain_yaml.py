@@ -7,8 +7,7 @@ YAML 1.1 reads ``010`` as 8, ``1:30`` as 90 and ``no`` as false; YAML 1.2 does n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
 
@@ -20,8 +19,8 @@ _CONSTANTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
-_AMBIGUOUS_STRING = re.compile(
+_NUMBER = r"-?[0-9]{1,18}(\.[0-9]{1,18})?"
+_AMBIGUOUS_STRING = (
     # PyYAML reads these as text, but YAML 1.2 as numbers, and other readers of YAML 1.1 as booleans.
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+|[yYnN]"
 )
@@ -39,8 +38,7 @@ class YamlError(ValueError):
         self.line = line
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A value in a mapping, with the line of its key, counted from 1."""
 
     value: Any
@@ -102,11 +100,11 @@ def _plain(node: yaml.ScalarNode) -> Any:
     text: str = node.value
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    if _NUMBER.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         number = float(text) if "." in text else int(text)
         if str(number) == text:
             return number
-    if node.tag == "tag:yaml.org,2002:str" and not _AMBIGUOUS_STRING.fullmatch(text):
+    if node.tag == "tag:yaml.org,2002:str" and not re.fullmatch(_AMBIGUOUS_STRING, text):
         return text
     raise YamlError(
         f"{shorten(text, 80)!r} is ambiguous in YAML; put quotes around it if it is text, or write true, false, null "
