@@ -45,16 +45,24 @@ class SeenRun(JsonValue):
 
     :param job_id, run_id: the run.
     :param ends_by_request: whether a state was seen in it that only a request causes; default False.
+    :param is_stopping: whether a stop was requested when it was last seen, so that a later run which is to go on was
+        requested, too; default False.
     """
 
     job_id: str
     run_id: int
     ends_by_request: bool = False
+    is_stopping: bool = False
 
     @classmethod
     def of(cls, job: Job) -> Self:
         """Return the run of a job that was not seen before."""
-        return cls(job_id=job.id, run_id=job.run_id, ends_by_request=job.state in _REQUESTED)
+        return cls(
+            job_id=job.id,
+            run_id=job.run_id,
+            ends_by_request=job.state in _REQUESTED,
+            is_stopping=job.running_desired is False,
+        )
 
     def follow(self, job: Job, *, first_run: int = 1) -> tuple[Self, int]:
         """Return the current run, and how many runs began by themselves since this one.
@@ -72,7 +80,8 @@ class SeenRun(JsonValue):
             # Before the next run, the state can change once more: Restarting 1, Scheduling 1, Scheduling 2.
             return replace(now, ends_by_request=now.ends_by_request or self.ends_by_request), 0
         runs = max(0, job.run_id - max(self.run_id, first_run))
-        is_requested = self.ends_by_request and self.run_id >= first_run
+        is_resumed = self.is_stopping and job.running_desired is True
+        is_requested = (self.ends_by_request or is_resumed) and self.run_id >= first_run
         return now, max(0, runs - 1) if is_requested else runs
 
 

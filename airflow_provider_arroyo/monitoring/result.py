@@ -135,6 +135,7 @@ class WaitResult(JsonValue):
     :param details_error: why the last reading of that failed.
     :param unreachable_since: while polls fail: when Arroyo last responded, seconds since the epoch; otherwise None.
     :param unreachable_seconds: how long ago that was.
+    :param is_outage: whether Arroyo is unreachable; a last poll that the deadline cut short is not an outage.
     :param has_responded: whether Arroyo itself has responded in this task.
     :param error: the error of the last poll, if it failed.
     :param stopped_by: who requested the stop, if the task knows; default None.
@@ -167,6 +168,7 @@ class WaitResult(JsonValue):
     details_error: ArroyoError | None = None
     unreachable_since: float | None = None
     unreachable_seconds: float | None = None
+    is_outage: bool = False
     has_responded: bool = True
     error: ArroyoError | None = None
     stopped_by: str | None = None
@@ -190,12 +192,6 @@ class WaitResult(JsonValue):
     def is_own_failure(self) -> bool:
         """Whether Arroyo itself responds, although the last poll failed."""
         return self.error is not None and self.error.is_own_failure
-
-    @property
-    def is_outage(self) -> bool:
-        """Whether Arroyo is unreachable; a last poll that was cut short by the deadline is not an outage."""
-        seconds = self.unreachable_seconds
-        return seconds is not None and (seconds > 1 or self.job is None)
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

@@ -259,10 +259,16 @@ class WaitRules:
         p = self.progress
         if p.job is None or p.jobless_since is not None or p.missing_since is not None:
             return False
-        # A last poll that the deadline itself cut short is not an outage.
-        unknown_since = p.failing_since if p.old_since is None else p.old_since
-        is_known = unknown_since is None or p.now - unknown_since < _CUT_SHORT_SECONDS
+        is_old = p.old_since is not None and p.now - p.old_since >= _CUT_SHORT_SECONDS
+        is_known = not is_old and not self._is_outage
         return is_known and p.job.state in AT_WORK and p.job.running_desired is True
+
+    @property
+    def _is_outage(self) -> bool:
+        """Whether Arroyo is unreachable; a last poll that the deadline itself cut short is not an outage."""
+        p = self.progress
+        is_failing = p.failing_since is not None and p.now - p.failing_since >= _CUT_SHORT_SECONDS
+        return is_failing or (p.failing_since is not None and p.job is None)
 
     # -- when something is due -------------------------------------------------------------------------------------
 

@@ -336,6 +336,7 @@ class PipelineWait(WaitRules):
             details_error=p.details_error,
             unreachable_since=p.outage_since,
             unreachable_seconds=None if p.outage_since is None else now - p.outage_since,
+            is_outage=self._is_outage,
             has_responded=p.responded_at is not None,
             error=p.last_error,
             transitions=p.transitions,

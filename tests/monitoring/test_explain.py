@@ -231,6 +231,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             waited_seconds=120.0,
             unreachable_seconds=90.0,
             unreachable_since=T0,
+            is_outage=True,
             error=api_error(503),
         ),
         [

@@ -67,6 +67,14 @@ def test_a_request_explains_only_the_run_that_follows() -> None:
     assert restarts == [0, 0, 0, 1]
 
 
+def test_a_resume_whose_stop_no_poll_saw_is_not_a_restart() -> None:
+    stopping = SeenRun.of(job("CheckpointStopping", 1, desired=False))
+    assert stopping.follow(job("Running", 2))[1] == 0
+    # Its stop is still requested, so it failed and recovered; or the request was withdrawn before it failed.
+    assert stopping.follow(job("Running", 2, desired=False))[1] == 1
+    assert stopping.follow(job("Running", 1))[0].follow(job("Running", 2))[1] == 1
+
+
 def test_unseen_restarts_are_spread_over_the_time_without_polls() -> None:
     assert restart_times(3, since=None, now=90.0, most=9) == (90.0, 90.0, 90.0)
     assert restart_times(3, since=0.0, now=90.0, most=9) == (30.0, 60.0, 90.0)
@@ -211,6 +219,12 @@ def test_a_last_poll_cut_short_by_the_deadline_is_not_an_outage() -> None:
     one.observe(job("Running"), T0 + 7 * DAY - 60)
     end = T0 + 7 * DAY
     assert one.observe_error(REFUSED, end, sent_at=end - 0.4).outcome is REACHED
+    # However long before that the last poll succeeded.
+    sensor = wait("Stopped", deadline=T0 + 600)
+    sensor.observe(job("Running"), T0 + 540)
+    result = sensor.observe_error(REFUSED, T0 + 600, sent_at=T0 + 599.6)
+    assert (result.outcome, result.is_outage) == (TIMED_OUT, False)
+    assert "it has been Running for 1 min (run 1)" in str(explain(result, ORDERS))
 
 
 def test_the_plan_of_a_guard_survives_json_and_is_checked() -> None:

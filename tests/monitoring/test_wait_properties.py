@@ -327,14 +327,17 @@ def test_restarts_are_the_runs_that_were_not_requested(plan: WaitPlan, events: l
     # Run 0 has not begun, and the run that follows a change was requested.
     first = {plan.baseline.job_id: plan.baseline.run_id + 1} if plan.baseline is not None else {}
     asked, restarts, was_asked_for = {*TERMINAL, "Restarting", "Rescaling"}, 0, False
+    was_stopping = False
     for earlier, later in zip([None, *shown], shown, strict=False):
         if earlier is None or (earlier.id, earlier.run_id) != (later.id, later.run_id):
             if earlier is not None and earlier.id == later.id:
                 first_run = first.get(later.id, 1)
                 runs = max(0, later.run_id - max(earlier.run_id, first_run))
-                restarts += max(0, runs - (was_asked_for and earlier.run_id >= first_run))
+                was_resumed = was_stopping and bool(later.running_desired)
+                restarts += max(0, runs - ((was_asked_for or was_resumed) and earlier.run_id >= first_run))
             was_asked_for = False
         was_asked_for |= later.state in asked
+        was_stopping = later.running_desired is False
     assert done.results[-1].restarts == restarts
 
 
