@@ -16,6 +16,9 @@ from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
 
+TAKES_NONE = TERMINAL_STATES | {JobState.FAILING, JobState.FINISHING}
+"""The states without checkpoints. Arroyo takes none once one of several sources has ended."""
+
 # -- whether data flows ----------------------------------------------------------------------------------------
 
 SETTLES_SECONDS = 0.5
@@ -188,8 +191,6 @@ def _began_after(checkpoint: Checkpoint, request: StopRequest) -> bool:
 
 # -- for how long none has finished ----------------------------------------------------------------------------
 
-_TAKES_NONE = TERMINAL_STATES | {JobState.FAILING, JobState.FINISHING}
-
 _READS_PER_AGE = 10
 _LEAST_STEP_SECONDS = 1.0
 
@@ -229,7 +230,7 @@ class CheckpointAge:
         is_first = job.id != self.job_id
         if is_first:
             self.job_id, self.epoch, self.since = job.id, None, None
-        if job.state in _TAKES_NONE or job.running_desired is False:
+        if job.state in TAKES_NONE or job.running_desired is False:
             self.since = None
         elif self.since is None:
             # A job that starts again shows when it ended, and no new start, until it runs.
@@ -285,7 +286,9 @@ WAY_OUT = {
     JobState.RESCALING: "Stop it with mode 'immediate', then resume it from its last finished checkpoint.",
     JobState.CHECKPOINT_STOPPING: "A stop with mode 'immediate' ends that.",
 }
-"""What ends the wait in each state that begins with it. Arroyo itself waits for ever."""
+"""What ends the wait in each state that begins with it. Arroyo itself waits for ever, also if a restart was requested
+while another checkpoint was in progress.
+"""
 
 
 def waits_seconds(jobs: Sequence[Job], checkpoints: Sequence[Checkpoint], now: float) -> float:

@@ -9,10 +9,10 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
+from airflow_provider_arroyo.client.enums import CheckpointType, JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoUnsupportedError
-from airflow_provider_arroyo.monitoring.checkpoints import highest_epoch
+from airflow_provider_arroyo.monitoring.checkpoints import TAKES_NONE, highest_epoch
 from airflow_provider_arroyo.text import duration, shorten, utc_time
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ class CheckpointCondition(Condition):
     counts_since: float | None = None
 
     detail: ClassVar[Detail] = Detail.CHECKPOINTS
-    # Arroyo takes no checkpoints once one of several sources has ended.
-    ended_in: ClassVar[frozenset[str]] = TERMINAL_STATES | {JobState.FAILING, JobState.FINISHING}
+    ended_in: ClassVar[frozenset[str]] = TAKES_NONE
 
     @property
     def goal(self) -> str:

@@ -80,7 +80,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown", "Check any gateway between Airflow and Arroyo, and Arroyo's log."
 
 
-_CAUSES = (
+CAUSES = (
     (
         Kind.BROKER_UNREACHABLE,
         "cannot reach its broker",
@@ -187,7 +187,7 @@ def _condition(e: Evidence) -> _Condition:
     # A checkpoint that began after the last error and has finished proves that data flowed again.
     is_proven = any(one.is_finished and one.start_time_micros > failed_at for one in e.checkpoints)
     if cause is not None and not is_proven:
-        cannot = next(cannot for kind, cannot, _ in _CAUSES if kind is cause)
+        cannot = next(cannot for kind, cannot, _ in CAUSES if kind is cause)
         return cause, f"{job.state}, {run_number(job.run_id)}, but it {cannot}."
     if restarts > 1:
         seen = f"It began {restarts} new runs by itself while it was polled."
@@ -290,7 +290,7 @@ def _cause(e: Evidence, *, is_failure: bool = False) -> Kind | None:
     texts = [failure.error] if failure else []
     since = float("-inf") if is_failure else e.now - _RECENT_SECONDS
     texts += [f"{one.message} {one.details}" for one in e.errors if one.created_at_micros / 1e6 > since]
-    found = (kind for text in texts for kind, _, pattern in _CAUSES if pattern.search(text))
+    found = (kind for text in texts for kind, _, pattern in CAUSES if pattern.search(text))
     return next(found, None)
 
 

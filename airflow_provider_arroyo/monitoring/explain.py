@@ -9,8 +9,9 @@ from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.enums import AT_WORK, JobState
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
+from airflow_provider_arroyo.monitoring.checkpoints import WAY_OUT
 from airflow_provider_arroyo.monitoring.condition import Detail
-from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind
+from airflow_provider_arroyo.monitoring.diagnosis import CAUSES, Diagnosis, Kind
 from airflow_provider_arroyo.monitoring.messages import run_of
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -19,7 +20,7 @@ from airflow_provider_arroyo.text import duration, in_run, run_number, shorten, 
 
 SHOWN_ERRORS = 5
 
-_CAUSES = frozenset({Kind.BROKER_UNREACHABLE, Kind.FILE_MISSING, Kind.SQL_REFUSED})
+_CAUSES = frozenset(kind for kind, *_ in CAUSES)
 _DIAGNOSED = {
     Outcome.FAILED: _CAUSES,
     Outcome.FLAPPING: _CAUSES,
@@ -310,15 +311,10 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
         return f"It is still running. {more_time.capitalize()}, or check that its sources are bounded."
     if job.state == JobState.STOPPED:
         return "No resume was requested. Resume it."
-    if job.state == JobState.RESTARTING:
+    if job.state in WAY_OUT:
+        way_out = WAY_OUT[JobState(job.state)]
         return (
-            "Arroyo waits for its final checkpoint, in vain if another one was in progress when the restart was "
-            f"requested. {more_time.capitalize()}, or restart it with force=True, which does without."
-        )
-    if job.state in (JobState.RESCALING, JobState.CHECKPOINT_STOPPING):
-        return (
-            f"Arroyo waits for its final checkpoint. Check its sources and sinks, {more_time}, or stop it with "
-            "mode='immediate', which does without."
+            f"Arroyo waits for its final checkpoint. Check its sources and sinks, or {more_time}. {way_out}"
         )
     return f"Check Arroyo's controller and workers, or {more_time}."
 

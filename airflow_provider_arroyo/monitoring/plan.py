@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.client.settings import ClientSettings
 
-PLAN_VERSION = 1
-"""Raise this if an older version would misread a plan; not for a new optional field."""
-
 
 class UnreadablePlanError(ValueError):
-    """The arguments of a wait come from another version of this package and cannot be read."""
+    """The arguments of a wait come from another version of this package and cannot be read.
+
+    :param why: what is wrong with them.
+    """
+
+    def __init__(self, why: object) -> None:
+        super().__init__(
+            f"The arguments of this wait cannot be read: {why}. Another version of airflow-provider-arroyo wrote "
+            "them; a new try starts the wait again."
+        )
 
 
 def is_wanted(state: str, target_states: Collection[str]) -> bool:
@@ -148,7 +154,6 @@ class WaitPlan(JsonValue):
     :param stale_grace: how long the baseline's own terminal state must last before it counts, default 5 seconds (ten
         rounds of Arroyo's controller).
     :param heartbeat: how often a wait without changes logs that it continues, default 5 minutes.
-    :param version: version of the plan's format.
     :raises ValueError: if the wait could not end or not succeed; names the argument.
     """
 
@@ -175,7 +180,6 @@ class WaitPlan(JsonValue):
     outage_tolerance: timedelta = timedelta(minutes=10)
     stale_grace: timedelta = timedelta(seconds=5)
     heartbeat: timedelta = timedelta(minutes=5)
-    version: int = PLAN_VERSION
 
     def __post_init__(self) -> None:
         if not self.pipeline.pipeline_id and not self.pipeline.name:
@@ -230,17 +234,9 @@ class WaitPlan(JsonValue):
     def from_dict(cls, data: Any) -> Self:
         """Read the output of ``to_dict``, of this version or an older one; unknown fields are ignored.
 
-        :raises UnreadablePlanError: if a newer version wrote it, or a field that every version has is missing.
+        :raises UnreadablePlanError: if a field is invalid, or one that every version has is missing.
         """
         try:
-            plan = from_json(cls, data)
-            if plan.version > PLAN_VERSION:
-                raise ValueError(
-                    f"it has version {plan.version}, but this package reads up to {PLAN_VERSION}"
-                )
+            return from_json(cls, data)
         except ValueError as err:
-            raise UnreadablePlanError(
-                f"The arguments of this wait cannot be read: {err}. Another version of "
-                "airflow-provider-arroyo wrote them; a new try starts the wait again."
-            ) from err
-        return plan
+            raise UnreadablePlanError(err) from err

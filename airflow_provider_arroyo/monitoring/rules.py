@@ -158,10 +158,9 @@ class WaitRules:
             return Outcome.NO_CHECKPOINT
         if self._is_stale(job, now):
             return None
-        has_ended = job.is_terminal or job.state == JobState.FAILING
         if (
             plan.max_restarts is not None
-            and not has_ended
+            and job.state not in _SETTLED
             and self.progress.restarts_within(plan.restart_window, now) > plan.max_restarts
         ):
             return Outcome.FLAPPING

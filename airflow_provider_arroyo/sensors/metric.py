@@ -142,10 +142,6 @@ class ArroyoMetricSensor(ArroyoSensor):
         self.aggregation = (
             None if aggregation is None else check_choice(aggregation, "aggregation", tuple(Aggregation))
         )
-        if (above is None) == (below is None):
-            raise ValueError(
-                f"exactly one of above and below must be given, got {'neither' if above is None else 'both'}"
-            )
         if self.reschedule and not self.deferrable and self.stable_for > timedelta(seconds=KEPT_SECONDS):
             raise ValueError(
                 f"stable_for must be at most {duration(KEPT_SECONDS)} with mode='reschedule', which remembers "
@@ -157,11 +153,10 @@ class ArroyoMetricSensor(ArroyoSensor):
         check_within(
             self.stable_for, "stable_for", whole, "timeout and 4 minutes", "the sensor could not succeed"
         )
-        # What is still to be rendered is checked then.
-        bound = above if below is None else below
+        # What is still to be rendered is checked then; meanwhile, these values are valid.
+        instead = {"operator": "all", "above": 0.5, "below": 0.5}
         self._condition(
-            operator=operator if is_final(operator) else "all",
-            **({} if is_final(bound) else {"above": 0.5, "below": None}),
+            **{name: value for name, value in instead.items() if not is_final(getattr(self, name))}
         )
 
     def _condition(self, **instead: Any) -> MetricCondition:

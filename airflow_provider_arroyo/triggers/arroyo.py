@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ArroyoPipelineEventTrigger", "ArroyoPipelineTrigger"]
 
 TRIGGER_VERSION = 1
-"""Raise this if an older version would misread a trigger's arguments; not for a new optional argument."""
+"""Raise this if an older version would misread a trigger's arguments or plan; not for a new optional one."""
 
 TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
 
@@ -146,9 +146,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
         if self.version > TRIGGER_VERSION:
             raise UnreadablePlanError(
-                f"The trigger's arguments have version {self.version}, but this package reads versions up to "
-                f"{TRIGGER_VERSION}. Another version of airflow-provider-arroyo wrote them; clear the task to start "
-                "the wait again."
+                f"they have version {self.version}, but this package reads up to {TRIGGER_VERSION}"
             )
         return WaitPlan.from_dict(self.plan)
 

@@ -370,16 +370,23 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
     ),
     "a restart waits for a checkpoint that never begins": (
         ended(TIMED_OUT, job=job("Restarting")),
-        "Arroyo waits for its final checkpoint, in vain if another one was in progress when the restart was "
-        "requested. Allow more time (timeout), or restart it with force=True, which does without.",
+        "Arroyo waits for its final checkpoint. Check its sources and sinks, or allow more time (timeout). A restart "
+        "with force=True ends that, and continues from its last finished checkpoint.",
     ),
     **{
         f"the final checkpoint of {state} does not finish": (
             ended(TIMED_OUT, *wanted, job=job(state)),
-            "Arroyo waits for its final checkpoint. Check its sources and sinks, allow more time (timeout), or stop "
-            "it with mode='immediate', which does without.",
+            "Arroyo waits for its final checkpoint. Check its sources and sinks, or allow more time (timeout). "
+            f"{way}",
         )
-        for state, wanted in (("Rescaling", ("Running",)), ("CheckpointStopping", STOP))
+        for state, wanted, way in (
+            (
+                "Rescaling",
+                ("Running",),
+                "Stop it with mode 'immediate', then resume it from its last finished checkpoint.",
+            ),
+            ("CheckpointStopping", STOP, "A stop with mode 'immediate' ends that."),
+        )
     },
     **{
         f"{change} never took effect": (

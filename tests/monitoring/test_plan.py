@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from airflow_provider_arroyo.client.checks import check_states
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.monitoring.plan import (
-    PLAN_VERSION,
     Baseline,
     PipelineRef,
     UnreadablePlanError,
@@ -48,9 +47,8 @@ def test_a_plan_is_read_as_it_was_written(original: WaitPlan) -> None:
     assert WaitPlan.from_dict(json.loads(json.dumps(original.to_dict()))) == original
 
 
-def test_the_json_is_plain_and_versioned() -> None:
+def test_the_json_is_plain() -> None:
     assert plan("Running", "Stopped", stable_for=2, before=job("Failed", 3)).to_dict() == {
-        "version": PLAN_VERSION,
         "pipeline": {
             "pipeline_id": "pl_1",
             "name": "orders_per_minute",
@@ -99,9 +97,6 @@ BASELINE = {"job_id": "job_1", "run_id": 1, "state": "Failed", "requested_at": T
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": PLAN_VERSION + 1},
-        {"version": None},
-        {"version": "new"},
         {"pipeline": None},
         {"pipeline": "pl_1"},
         {"pipeline": {"name": "orders"}},

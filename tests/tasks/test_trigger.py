@@ -78,7 +78,7 @@ def test_arguments_survive_the_database_and_contain_no_secret(
     assert json.loads(json.dumps(arguments)) == arguments
     assert "s3cr3t" not in json.dumps(arguments)
     assert arguments["server"] == sandbox.url
-    assert arguments["plan"]["version"] == 1
+    assert arguments["version"] == 1
     assert arguments["stop_on_kill"] == ("force" if operator.task_type.startswith("ArroyoSubmit") else None)
     assert rebuilt(ArroyoPipelineTrigger(**arguments)).serialize() == (path, arguments)
 
@@ -112,15 +112,18 @@ def test_arguments_of_a_later_version_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "plan",
+    "arguments",
     [
-        None,
-        {},
-        {"version": 99, "pipeline": {"pipeline_id": "pl"}, "target_states": ["Running"], "deadline": 1},
+        {"plan": None},
+        {"plan": {}},
+        {
+            "plan": {"pipeline": {"pipeline_id": "pl"}, "target_states": ["Running"], "deadline": 1},
+            "version": 99,
+        },
     ],
 )
-def test_arguments_that_cannot_be_read_reach_the_worker_as_an_error(plan: Any) -> None:
-    (event,) = asyncio.run(fire(ArroyoPipelineTrigger(arroyo_conn_id="arroyo_default", plan=plan)))
+def test_arguments_that_cannot_be_read_reach_the_worker_as_an_error(arguments: dict[str, Any]) -> None:
+    (event,) = asyncio.run(fire(ArroyoPipelineTrigger(arroyo_conn_id="arroyo_default", **arguments)))
     sensor = ArroyoPipelineSensor(task_id="t", pipeline_id="pl")
     with pytest.raises(ArroyoTaskError, match="Another version of airflow-provider-arroyo wrote them"):
         sensor.execute_complete(context(), event=json.loads(json.dumps(event)))
