@@ -32,6 +32,6 @@ export function Freshness({ status, problem, began, now }: Props) {
 }
 
 function awayText(reason: string, age: number | null): string {
-  const shown = age === null ? "" : ` The data shown is ${duration(age)} old.`;
+  const shown = age === null || age < OLD_SECONDS ? "" : ` The data shown is ${duration(age)} old.`;
   return `${reason.trimEnd()}${shown}`;
 }
