@@ -61,7 +61,8 @@ class JobList(NamedTuple):
         """Read a response; it is not parsed if it is identical to the last one, byte for byte."""
         if response.body == last_body:
             wanting = [(t, t.item, t.job) for t in targets if t.wants_next and t.item is not None]
-            return cls(response.body, wanting, [], None)
+            # Not the new body: megabytes that move with each poll fragment the memory of the thread.
+            return cls(last_body, wanting, [], None)
         by_pipeline = {target.pipeline_id: target for target in targets}
         # Read once, since the event loop may change it meanwhile.
         by_job = {job.id: target for target in targets if (job := target.job) is not None}

@@ -182,3 +182,10 @@ async def test_an_old_list_does_not_override_a_newer_single_poll() -> None:
         *(["Created", "Created → Scheduling"] if "Created" in lines.lines[0][1] else ["Scheduling"]),
         "Scheduling → Stopped",
     ]
+
+
+def test_a_list_without_changes_keeps_the_body_that_was_parsed() -> None:
+    """If each poll kept its own, the free memory between them would grow to megabytes."""
+    first, same = (HttpResponse(200, {}, bytes(bytearray(b'{"data": []}')), "/jobs") for _ in range(2))
+    assert first.body is not same.body
+    assert JobList.read(same, [], first.body).body is first.body
