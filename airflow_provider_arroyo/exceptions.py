@@ -9,14 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from airflow_provider_arroyo.text import shorten
 
 PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
 """How Arroyo's parser writes a position in its messages."""
-
-E = TypeVar("E", bound="ArroyoError")
 
 
 class Disposition(StrEnum):
@@ -60,14 +58,10 @@ class ArroyoError(Exception):
                 raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
             setattr(self, name, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way passes only the message, which subclasses may not accept.
-        return _restored, (type(self), self.message, self.__dict__)
-
     def adding(self, line: str) -> Self:
         """Return the same error with another line at the end of its message."""
-        message = f"{self.message}\n{line}"
-        error = _restored(type(self), message, {**self.__dict__, "message": message})
+        attributes = {name: value for name, value in vars(self).items() if name != "message"}
+        error = type(self)(f"{self.message}\n{line}", **attributes)
         error.__cause__, error.__traceback__ = self.__cause__, self.__traceback__
         return error
 
@@ -79,13 +73,6 @@ class ArroyoError(Exception):
             if value is None or isinstance(value, str | int | float)
         }
         return {"type": type(self).__name__, **plain}
-
-
-def _restored(cls: type[E], message: str, attributes: Mapping[str, Any]) -> E:
-    error = cls.__new__(cls, message)
-    Exception.__init__(error, message)
-    error.__dict__.update(attributes)
-    return error
 
 
 class ArroyoSettingsError(ArroyoError, ValueError):
@@ -331,5 +318,4 @@ def error_from_dict(data: Mapping[str, Any]) -> ArroyoError:
     known = {name: value for name, value in data.items() if hasattr(cls, name) and not name.startswith("_")}
     if "disposition" in known:
         known["disposition"] = Disposition(known["disposition"])
-    message = str(data.get("message", ""))
-    return _restored(cls, message, {**known, "message": message})
+    return cls(str(data.get("message", "")), **known)

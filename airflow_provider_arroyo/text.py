@@ -12,6 +12,9 @@ SHOWN_CHARACTERS = 300
 REPLACED = "\ufffd"
 """Stands for a character that cannot be shown or stored."""
 
+UNSTORABLE = "[\0\ud800-\udfff]"
+"""Pattern of the characters that not every database can store: NUL, and unpaired surrogates."""
+
 # Characters that move a terminal's cursor, change its colors, change the text direction, or are invisible. Here and
 # elsewhere, patterns in modules that every DAG file imports are strings, which ``re`` compiles when they are used.
 _CONTROLS = "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.text import duration, is_template, shorten
+from airflow_provider_arroyo.text import UNSTORABLE, duration, is_template, shorten
 
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
@@ -22,7 +22,6 @@ MAX_INTEGER = 999_999_999
 MAX_DURATION = timedelta(days=36_500)
 """The longest duration. A century from now is a valid date everywhere; `timedelta.max` from now is not."""
 
-_UNSTORABLE = "[\0\ud800-\udfff]"
 _ESCAPED_NUL = r"(?<!\\)(?:\\\\)*\\u0000"
 # Stricter than Python: 1_000 and digits of other scripts are probably mistakes, and inf and nan are not useful here.
 _NUMBER = r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
@@ -35,7 +34,7 @@ def check_characters(value: str, argument: str) -> str:
     :raises ValueError: if it has a NUL character or an unpaired surrogate, as in a file name that is not UTF-8.
     """
     is_plain = value.isascii() and "\0" not in value
-    if not is_plain and (found := re.search(_UNSTORABLE, value)):
+    if not is_plain and (found := re.search(UNSTORABLE, value)):
         above = value[: found.start()]
         raise ValueError(
             f"{argument} must not contain U+{ord(found[0]):04X}, which not every database can store: "

@@ -203,21 +203,14 @@ def patch_pipeline(
     """
     if stop is not None and stop not in list(StopMode):
         raise ValueError(f"stop must be one of {', '.join(StopMode)}, got {stop!r}")
-    return Request(
-        method="PATCH",
-        path=_pipeline_path(pipeline_id),
-        read=one(Pipeline.from_api, id=pipeline_id),
-        body=without_none(
-            stop=None if stop is None else str(StopMode(stop)),
-            parallelism=None if parallelism is None else check_parallelism(parallelism),
-            checkpoint_interval_micros=_micros(checkpoint_interval),
-            env_vars=None if env_vars is None else check_string_map(env_vars, "env_vars"),
-            scheduler_config=scheduler_config,
-        ),
-        about=f"pipeline {pipeline_id!r}",
-        gone=PIPELINE_GONE,
-        proof=get_job(pipeline_id),
+    body = without_none(
+        stop=None if stop is None else str(StopMode(stop)),
+        parallelism=None if parallelism is None else check_parallelism(parallelism),
+        checkpoint_interval_micros=_micros(checkpoint_interval),
+        env_vars=None if env_vars is None else check_string_map(env_vars, "env_vars"),
+        scheduler_config=scheduler_config,
     )
+    return _change_of_pipeline("PATCH", pipeline_id, "", body)
 
 
 def restart_pipeline(
@@ -229,17 +222,9 @@ def restart_pipeline(
     :param force: whether to skip the checkpoint, default False.
     :param ignore_state: whether to start without the state of the last checkpoint (0.16), default False.
     """
-    return Request(
-        method="POST",
-        path=f"{_pipeline_path(pipeline_id)}/restart",
-        read=one(Pipeline.from_api, id=pipeline_id),
-        # Arroyo refuses a restart without a body, so at least an empty object is sent.
-        body=without_none(force=force or None, ignore_state=ignore_state or None),
-        is_idempotent=False,
-        about=f"pipeline {pipeline_id!r}",
-        gone=PIPELINE_GONE,
-        proof=get_job(pipeline_id),
-    )
+    # Arroyo refuses a restart without a body, so at least an empty object is sent.
+    body = without_none(force=force or None, ignore_state=ignore_state or None)
+    return replace(_change_of_pipeline("POST", pipeline_id, "/restart", body), is_idempotent=False)
 
 
 def delete_pipeline(pipeline_id: str) -> Request[None]:
@@ -321,6 +306,20 @@ def _pipeline_path(pipeline_id: str) -> str:
 def _get_of_pipeline(pipeline_id: str, what: str, read: Callable[[HttpResponse], T]) -> Request[T]:
     path = f"{_pipeline_path(pipeline_id)}{what}"
     return get(path, read, about=f"pipeline {pipeline_id!r}", gone=PIPELINE_GONE)
+
+
+def _change_of_pipeline(
+    method: str, pipeline_id: str, what: str, body: Mapping[str, Any]
+) -> Request[Pipeline]:
+    return Request(
+        method=method,
+        path=f"{_pipeline_path(pipeline_id)}{what}",
+        read=one(Pipeline.from_api, id=pipeline_id),
+        body=body,
+        about=f"pipeline {pipeline_id!r}",
+        gone=PIPELINE_GONE,
+        proof=get_job(pipeline_id),
+    )
 
 
 def _get_of_job(

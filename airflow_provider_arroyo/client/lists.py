@@ -101,15 +101,12 @@ class Listed(Sequence[T_co], Generic[T_co]):
         return self.readable
 
 
-def many(
-    model: type[Model], from_api: FromApi[Model] | None = None
-) -> Callable[[HttpResponse], Listed[Model]]:
+def many(model: type[Model]) -> Callable[[HttpResponse], Listed[Model]]:
     """Return a reader of ``{"data": [...]}``, the whole list.
 
     :param model: the class of the items.
-    :param from_api: reads an item; default None: the class does.
     """
-    return lambda response: read_items(iter_items(response.body), model, from_api)
+    return lambda response: read_items(iter_items(response.body), model)
 
 
 def page(
@@ -117,11 +114,12 @@ def page(
 ) -> Callable[[HttpResponse], Listed[Model]]:
     """Return a reader of ``{"data": [...], "hasMore": …}``, one page of a list.
 
-    :param model, from_api: see :func:`many`.
+    :param model: the class of the items.
+    :param from_api: reads an item; default None: the class does.
     """
 
     def read(response: HttpResponse) -> Listed[Model]:
-        data = object_of(response)
+        data = object_of(response.body)
         has_more = data["hasMore"]
         if not isinstance(has_more, bool):
             # Otherwise an incomplete list could pass for a complete one.
@@ -131,11 +129,13 @@ def page(
     return read
 
 
-def read_items(items: Iterable[Any], model: type[Model], from_api: FromApi[Model] | None) -> Listed[Model]:
+def read_items(
+    items: Iterable[Any], model: type[Model], from_api: FromApi[Model] | None = None
+) -> Listed[Model]:
     """Read the items of a list.
 
     :param items: JSON values.
-    :param model, from_api: see :func:`many`.
+    :param model, from_api: see :func:`page`.
     :raises ValueError: if there are items, and none of them looks like Arroyo's.
     """
     read, is_arroyos = from_api or model.from_api, False
@@ -197,7 +197,7 @@ def page_of_name(name: str) -> Callable[[HttpResponse], Listed[Pipeline]]:
                 item, at = DECODER.raw_decode(text, text.rindex(begin, 0, at))
                 found.append(item)
             if found and all(item["name"] == name for item in found):
-                return read_items(found, Pipeline, None)
+                return read_items(found, Pipeline)
         return whole(response)
 
     return read

@@ -54,7 +54,7 @@ class OutputParser:
                     self._data.append(value.removeprefix(b" "))
             elif self._data:
                 event, self._data = b"\n".join(self._data), []
-                yield OutputBatch.from_api(object_of(HttpResponse(200, {}, event, "")))
+                yield OutputBatch.from_api(object_of(event))
 
 
 def iter_batches(

@@ -57,14 +57,13 @@ def _is_cut_short(error: json.JSONDecodeError) -> bool:
     return ends_in_word or error.msg.startswith("Unterminated string")
 
 
-def json_of(response: HttpResponse) -> Any:
+def json_of(body: bytes) -> Any:
     """Return the JSON value of a body. Bytes that are not text become surrogates.
 
-    :param response: the response.
     :raises NotJsonError: if it is not JSON.
     """
     try:
-        return DECODER.decode(text_of(response.body))
+        return DECODER.decode(text_of(body))
     except (ValueError, RecursionError) as err:
         raise NotJsonError(err) from err
 
@@ -74,14 +73,13 @@ def text_of(body: bytes) -> str:
     return body.decode(json.detect_encoding(body), "surrogateescape").removeprefix("\ufeff")
 
 
-def object_of(response: HttpResponse) -> Mapping[str, Any]:
+def object_of(body: bytes) -> Mapping[str, Any]:
     """Return the JSON object of a body.
 
-    :param response: the response.
     :raises NotJsonError: if it is not JSON.
     :raises TypeError: if it is another JSON value.
     """
-    value = json_of(response)
+    value = json_of(body)
     if not isinstance(value, dict):
         raise TypeError(f"the response is {json_type(value)}, not an object")
     return value
@@ -136,20 +134,10 @@ def iter_items_with_text(body: bytes) -> Iterator[tuple[Any, str]]:
         # The text after the list is parsed as the rest of an object.
         DECODER.decode('{"data": 0' + text[end.end() :])
     except (ValueError, RecursionError) as err:
-        _check_shape(body)
+        with suppress(NotJsonError):
+            # If it is JSON, this says what it is, and what was expected.
+            list_in(object_of(body))
         raise NotJsonError(err) from err
-
-
-def _check_shape(body: bytes) -> None:
-    """Check a body that does not contain a list: if it is JSON, report its shape.
-
-    :raises KeyError, TypeError: if it is JSON; says what it is, and what was expected.
-    """
-    with suppress(ValueError, RecursionError):
-        value = DECODER.decode(text_of(body))
-        if not isinstance(value, dict):
-            raise TypeError(f"the response is {json_type(value)}, not an object")
-        list_in(value)
 
 
 def _after(part: re.Pattern[str], text: str, at: int) -> int:
@@ -172,7 +160,7 @@ def one(from_api: FromApi[T], **sent: str) -> Callable[[HttpResponse], T]:
     """
 
     def read(response: HttpResponse) -> T:
-        value = from_api(object_of(response))
+        value = from_api(object_of(response.body))
         for name, wanted in sent.items():
             if getattr(value, name) != wanted:
                 raise ValueError(f"it has another {name} than the request")
@@ -191,7 +179,7 @@ def pong(response: HttpResponse) -> None:
 
     :raises ValueError: if it is not Arroyo's.
     """
-    if json_of(response) != "Pong":
+    if json_of(response.body) != "Pong":
         raise ValueError("the response to a ping is not Arroyo's 'Pong'")
 
 
@@ -199,7 +187,7 @@ def newest_job(pipeline_id: str) -> Callable[[HttpResponse], Job | None]:
     """Return a reader of a pipeline's jobs, which are sorted newest first: the newest, or None if there is none."""
 
     def read(response: HttpResponse) -> Job | None:
-        jobs = list_in(object_of(response))
+        jobs = list_in(object_of(response.body))
         if not jobs:
             return None
         job = Job.from_api(jobs[0])

@@ -100,7 +100,7 @@ class _Interpreter:
         if self._response.status not in _REFUSALS or self._response.content_type != "application/json":
             return None
         try:
-            value = json_of(self._response)
+            value = json_of(self._response.body)
         except NotJsonError:
             return None
         if not isinstance(value, dict) or set(value) != {"error"} or not isinstance(value["error"], str):

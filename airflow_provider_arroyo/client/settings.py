@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from airflow_provider_arroyo.client.checks import check_number
 from airflow_provider_arroyo.client.headers import check_header_name, check_header_value
@@ -275,12 +275,20 @@ def _parts(value: str) -> Iterator[str]:
         yield login.partition(":")[2]
 
 
-def _is_http_address(text: str) -> bool:
+def split_address(text: str) -> SplitResult | None:
+    """Return the parts of an address; None if it is not one."""
     if re.search(r"[\s\x00-\x1f\x7f]", text):
-        return False
+        return None
     try:
         parts = urlsplit(text)
-        # Only reading the port validates it.
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        parts.port  # noqa: B018  # only reading the port validates it
     except ValueError:
-        return False
+        return None
+    return parts
+
+
+def _is_http_address(text: str) -> bool:
+    parts = split_address(text)
+    return (
+        parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    )

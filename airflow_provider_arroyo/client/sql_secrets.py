@@ -21,7 +21,7 @@ from airflow_provider_arroyo.client.text_secrets import (
     recognized,
     secrets_in_comment,
 )
-from airflow_provider_arroyo.text import REPLACED
+from airflow_provider_arroyo.text import REPLACED, UNSTORABLE
 
 _TOKEN = re.compile(
     r"""
@@ -42,8 +42,6 @@ MAX_READABLE = 10_000
 
 _MARGIN = 1000
 """Maximum length of the login in an address, in characters."""
-
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
 _STATEMENTS_BEGIN = frozenset(["CREATE", "INSERT", "SELECT", "SET"])
@@ -98,7 +96,7 @@ def readable(text: str) -> str:
 @lru_cache(maxsize=1000)
 def _readable(text: str) -> str:
     # Every poll brings the same text.
-    return _UNSTORABLE.sub(REPLACED, redact_sql(text))
+    return re.sub(UNSTORABLE, REPLACED, redact_sql(text))
 
 
 def secret_values(sql: str) -> frozenset[str]:

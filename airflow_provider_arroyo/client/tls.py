@@ -73,7 +73,6 @@ def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
 
     :raises ArroyoSettingsError: if a file cannot be used; names the setting.
     """
-    settings.check_files()
     context = _trusting(settings)
     if not settings.verify:
         log.warning("The certificate of %s is not checked, since verify is off", settings.shown_url)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.request import Request
     from airflow_provider_arroyo.client.settings import ClientSettings
 
 _MOST = 8
@@ -55,12 +57,11 @@ def version_of(client: ArroyoClient) -> str:
     """Return `` 0.15`` or `` 0.16 or later``; empty if it does not tell. No endpoint names the version."""
     from airflow_provider_arroyo.client import endpoints
     from airflow_provider_arroyo.client.reading import object_of
-    from airflow_provider_arroyo.client.request import Request
     from airflow_provider_arroyo.exceptions import ArroyoError
 
     # What is wrong with SQL is a list of strings on 0.15, and of objects on 0.16.
-    known = endpoints.validate_query("SELECT")
-    request = Request(method=known.method, path=known.path, read=object_of, body=known.body, changes=False)
+    request: Request[Any] = endpoints.validate_query("SELECT")
+    request = replace(request, read=lambda response: object_of(response.body))
     try:
         errors = client.send(request).value.get("errors")
     except ArroyoError:

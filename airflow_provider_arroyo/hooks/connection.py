@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_arroyo.client.checks import check_number
 from airflow_provider_arroyo.client.settings import (
@@ -17,6 +16,7 @@ from airflow_provider_arroyo.client.settings import (
     MAX_TIMEOUT_SECONDS,
     ClientSettings,
     shown_address,
+    split_address,
 )
 from airflow_provider_arroyo.exceptions import ArroyoNoConnectionError, ArroyoSettingsError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
@@ -177,7 +177,7 @@ def default_namespace(address: str | None) -> str:
 
     :param address: Airflow's ``[api] base_url``.
     """
-    parts = _split(address or "")
+    parts = split_address(address or "")
     host = (parts.hostname or "").rstrip(".") if parts is not None else ""
     if host.rpartition(".")[2] in ("localhost", "localdomain"):
         return ""
@@ -198,7 +198,7 @@ def _console_url(fields: _Fields) -> str | None:
     url = fields.text("console_url")
     if url is None:
         return None
-    parts = _split(url)
+    parts = split_address(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {shown_address(url)}")
     if "@" in parts.netloc or parts.query or parts.fragment:
@@ -207,18 +207,6 @@ def _console_url(fields: _Fields) -> str | None:
             "must not hold credentials, a query or a fragment: everyone who sees a task sees it",
         )
     return url
-
-
-def _split(url: str) -> SplitResult | None:
-    """Return the parts of an address; None if it is not one."""
-    if re.search(r"[\s\x00-\x1f\x7f]", url):
-        return None
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  # read, since only that refuses a port that is no number
-    except ValueError:
-        return None
-    return parts
 
 
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
@@ -231,7 +219,7 @@ def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
     given_port = _port(connection.port, fields)
     address = (connection.host or "").strip() or "localhost"
     has_scheme = "://" in address
-    parts = _split(address if has_scheme else f"//{_bracketed(address)}")
+    parts = split_address(address if has_scheme else f"//{_bracketed(address)}")
     if parts is None or (has_scheme and parts.scheme not in ("http", "https")) or not parts.hostname:
         raise fields.wrong("host", f"{_HOST_FORMS}, got {shown_address(address)}")
     if "@" in parts.netloc or parts.query or parts.fragment:
@@ -278,7 +266,7 @@ def _base_path(path_of_host: str, fields: _Fields) -> str:
     text = fields.text("base_path")
     if text is None:
         return path
-    if _split(text) is None or any(sign in text for sign in ("?", "#", "://", "\\")):
+    if split_address(text) is None or any(sign in text for sign in ("?", "#", "://", "\\")):
         # It may hold a token, so it is not shown.
         raise fields.wrong(
             "base_path", r"must be a path such as /arroyo, without white space, ?, #, \ and ://"

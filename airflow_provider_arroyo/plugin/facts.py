@@ -10,7 +10,7 @@ from airflow_provider_arroyo.client.body_secrets import pipeline_secret_values
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
-from airflow_provider_arroyo.text import visible
+from airflow_provider_arroyo.text import UNSTORABLE, visible
 
 MAX_NAME = 300
 MAX_REASON = 2000
@@ -21,7 +21,6 @@ MAX_READ_SQL = 2_000_000
 """How many characters of SQL and UDFs are searched for secrets. This takes about 60 bytes of memory for each."""
 
 NOT_SHOWN = "Not shown: it may repeat secrets of the pipeline's SQL. See Arroyo's console."
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MAX_MAP_INDEX = 2**31
 _MARGIN = 1000
 """Maximum length of the login in an address, in characters."""
@@ -101,7 +100,7 @@ def shown_name(pipeline: Pipeline) -> str:
 
 def is_storable(text: str) -> bool:
     """Return whether a database can store a text: without NUL and without unpaired surrogates."""
-    return _UNSTORABLE.search(text) is None
+    return re.search(UNSTORABLE, text) is None
 
 
 def seconds(micros: int) -> float:
