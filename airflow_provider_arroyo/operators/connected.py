@@ -56,7 +56,10 @@ class ConnectedTask:
 
     @property
     def _ti(self) -> Any:
-        return self._context.get("ti")
+        if (ti := self._context.get("ti")) is None:
+            what = "context must contain the task instance (ti)"
+            raise TaskEnd(ArroyoArgumentError(f"{what}. Let Airflow run the task, for example by dag.test()"))
+        return ti
 
     @property
     def _state_store(self) -> Any:

@@ -112,7 +112,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
                 state_url=optional(as_string)(self.state_url, "state_url"),
             )
         except Exception:
-            if self._ti is not None and self._ti.try_number > 1:
+            if getattr(self._context.get("ti"), "try_number", 1) > 1:
                 # This one ends before it looks for anything.
                 self.log.warning(
                     "An earlier try of this task may have started or stopped pipeline %r: check its state in Arroyo",

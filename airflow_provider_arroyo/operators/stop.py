@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_arroyo.client.details import Checkpoint
     from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -171,18 +171,22 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
         return self._proven(pipeline, job, checkpoint)
 
     def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+
         if job.state == JobState.FAILED:
             return self._ended_failed(result, pipeline)
-        has_proof = request is not None and job.state != JobState.FINISHED
-        return self._proven(pipeline, job, self._proof(pipeline).of_stop(job, request) if has_proof else None)
+        if request is None or job.state == JobState.FINISHED:
+            return self._proven(pipeline, job, None)
+        stop = None
+        # One that this version cannot read proves nothing.
+        with suppress(ValueError):
+            stop = StopRequest.from_dict(request)
+        return self._proven(pipeline, job, self._proof(pipeline).of_stop(job, stop))
 
-    def _proven(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    def _proven(self, pipeline: PipelineRef, job: Job, checkpoint: dict[str, int] | None) -> dict[str, Any]:
         if job.state == JobState.STOPPED and job.running_desired:
             self.log.warning("Stopped, but since asked to run again: %s", pipeline.short)
-        proven = None
-        if checkpoint is not None:
-            proven = {"epoch": checkpoint.epoch, "finish_time_micros": checkpoint.finish_time_micros}
-        return self._result(pipeline, job, checkpoint=proven, missing=False)
+        return self._result(pipeline, job, checkpoint=checkpoint, missing=False)
 
     def _ended_failed(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.explain import explain

@@ -105,7 +105,7 @@ class ArroyoTask(ConnectedTask):
         if isinstance(error, TaskEnd):
             error = error.error
         elif isinstance(error, ArroyoError):
-            error = task_error(error, self.arroyo_conn_id, self._ti)
+            error = task_error(error, self.arroyo_conn_id, self._context.get("ti"))
         elif isinstance(error, AirflowTaskTimeout) and self.execution_timeout is not None:
             # Airflow's own alarm, whose message says only that the time is over. Airflow calls on_kill next.
             self._is_timed_out = True
@@ -325,7 +325,7 @@ class ArroyoTask(ConnectedTask):
         """Return the exception for a timeout: Airflow's own if Airflow's own limit was reached."""
         if result.deadline_argument == "execution_timeout":
             return AirflowTaskTimeout(str(error))
-        return task_error(error, self.arroyo_conn_id, self._ti)
+        return task_error(error, self.arroyo_conn_id, self._context.get("ti"))
 
     def _examined(
         self, result: WaitResult, pipeline: PipelineRef

@@ -130,13 +130,15 @@ class Waiting:
 
     :param progress: to be given back with the result of the wait.
     :param wait: what to wait for.
-    :param may_defer: whether another process may continue. Not while nothing runs until the new pipeline is created:
-        the other process may not have its SQL.
     """
 
     progress: DeployProgress
     wait: WaitPlan
-    may_defer: bool = True
+
+    @property
+    def may_defer(self) -> bool:
+        """Whether another process may continue; it may not have the SQL of a pipeline that is still to be created."""
+        return Step.CREATE not in self.progress.steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

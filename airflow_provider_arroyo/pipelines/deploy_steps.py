@@ -18,7 +18,6 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNotFoundError,
     ArroyoUnreachableError,
 )
-from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
@@ -49,9 +48,9 @@ from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabe
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import (
     LACKS_FINAL_CHECKPOINT,
+    StopProof,
     effective_stop_mode,
     lacks_final_checkpoint,
-    request_stop,
 )
 from airflow_provider_arroyo.text import duration, shorten
 
@@ -130,11 +129,9 @@ class DeploySteps:
                 # It never finishes once a source or sink is stuck, which this deploy may be about to fix.
                 self._log.warning(LACKS_FINAL_CHECKPOINT, old.label, duration(late.waited_seconds))
                 mode = StopMode.IMMEDIATE
-            before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
-            may_defer = Step.CREATE not in progress.steps
-            self.stopped = None if may_defer else old
-            stop = request_stop(client, old.pipeline_id, job, mode, before)
+            self.stopped = old if Step.CREATE in progress.steps else None
+            stop = StopProof(client, old).request_stop(job, mode)
         except ArroyoNotFoundError:
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
@@ -148,7 +145,7 @@ class DeploySteps:
             finishing_is_final=mode is StopMode.CHECKPOINT,
             outage_tolerance=self._options.outage_tolerance,
         )
-        return Waiting(progress=replace(progress, stop=stop), wait=wait, may_defer=may_defer)
+        return Waiting(progress=replace(progress, stop=stop), wait=wait)
 
     def _after_stop(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         old, job = required(progress.old), result.job
@@ -169,19 +166,10 @@ class DeploySteps:
         :param progress: the progress.
         :param job: its job after the stop.
         """
-        old = required(progress.old)
         if progress.stop is None:
             return progress.done()
-        checkpoints = self._client_until(progress.deadline).list_checkpoints(old.pipeline_id, job.id)
-        proof = checkpoint_of_stop(checkpoints, progress.stop, job)
-        if proof is None:
-            self._log.warning(
-                "%s is %s, and nothing proves that it took a final checkpoint: a rollback would go back further",
-                old.label,
-                job.state,
-            )
-            return progress.done()
-        checkpoint = {"epoch": proof.epoch, "finish_time_micros": proof.finish_time_micros or 0}
+        client = self._client_until(progress.deadline)
+        checkpoint = StopProof(client, required(progress.old)).of_stop(job, progress.stop)
         return progress.done(checkpoint=checkpoint)
 
     def _discard(self, progress: DeployProgress) -> DeployProgress:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -41,47 +39,15 @@ def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> Sto
     return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
 
 
-def request_stop(
-    client: ArroyoClient,
-    pipeline_id: str,
-    job: Job | None,
-    mode: StopMode,
-    before: Sequence[Checkpoint] | None,
-) -> StopRequest | None:
-    """Request a stop; return what the proof of its checkpoint will need, or None if no checkpoint was requested.
-
-    :param client: sends the requests.
-    :param pipeline_id: id of the pipeline.
-    :param job: its job before the stop; None if it has none.
-    :param mode: how to stop.
-    :param before: its checkpoints before the stop; only needed for mode ``checkpoint``. None if they could not be
-        read, so that its checkpoint cannot be proven.
-    :raises ArroyoUnreadableItemError: if one of them cannot be read; nothing was requested then.
-    """
-    # Raises before the stop if one of them cannot be read.
-    before = None if before is None else tuple(before)
-    response = client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
-    if mode is not StopMode.CHECKPOINT or before is None:
-        return None
-    accepted: tuple[Checkpoint, ...] | None = None
-    if job is not None and all(one.checkpoint_type is None for one in before):
-        # Without types, only the epoch tells which checkpoint began after the request.
-        with suppress(ArroyoError):
-            accepted = tuple(for_checkpoints(client).list_checkpoints(pipeline_id, job.id))
-    date = response.server_date
-    at_micros = int(date.timestamp() * 1_000_000) if date else None
-    return StopRequest.after(before, at_micros, accepted=accepted, job=job)
-
-
 class StopProof:
     """Proves the final checkpoint of one pipeline that is stopped.
 
     :param client: sends the requests; its log gets a warning for what cannot be proven.
     :param pipeline: the pipeline.
-    :param is_required: whether a missing proof is an error instead.
+    :param is_required: whether a missing proof is an error instead, default False.
     """
 
-    def __init__(self, client: ArroyoClient, pipeline: PipelineRef, *, is_required: bool) -> None:
+    def __init__(self, client: ArroyoClient, pipeline: PipelineRef, *, is_required: bool = False) -> None:
         self._client = client
         self._pipeline = pipeline
         self._is_required = is_required
@@ -93,31 +59,38 @@ class StopProof:
         :param mode: how to stop.
         :raises ArroyoError: if Arroyo is unreachable, or the checkpoints cannot be read although they are required.
         """
+        pipeline_id = self._pipeline.pipeline_id
         before: tuple[Checkpoint, ...] | None = ()
         if job is not None and mode is StopMode.CHECKPOINT:
             before = self._checkpoints(job)
-        return request_stop(self._client, self._pipeline.pipeline_id, job, mode, before)
+        response = self._client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
+        if mode is not StopMode.CHECKPOINT or before is None:
+            return None
+        accepted: tuple[Checkpoint, ...] | None = None
+        if job is not None and all(one.checkpoint_type is None for one in before):
+            # Without types, only the epoch tells which checkpoint began after the request.
+            with suppress(ArroyoError):
+                accepted = tuple(for_checkpoints(self._client).list_checkpoints(pipeline_id, job.id))
+        date = response.server_date
+        at_micros = int(date.timestamp() * 1_000_000) if date else None
+        return StopRequest.after(before, at_micros, accepted=accepted, job=job)
 
-    def of_stop(self, job: Job, request: Any) -> Checkpoint | None:
-        """Return the checkpoint that a requested stop took; None without proof.
+    def of_stop(self, job: Job, stop: StopRequest | None) -> dict[str, int] | None:
+        """Return epoch and finish time of the checkpoint that a requested stop took; None without proof.
 
         :param job: the stopped job.
-        :param request: the record of the stop request, as JSON.
+        :param stop: the record of the stop request; None if it cannot be read.
         :raises ArroyoError: if a proof is required, and there is none.
         """
-        stop = None
-        # One that this version cannot read proves nothing.
-        with suppress(ValueError):
-            stop = StopRequest.from_dict(request)
         checkpoints = self._checkpoints(job) or ()
         found = None if stop is None else checkpoint_of_stop(checkpoints, stop, job)
         if found is None:
             are_gone = not checkpoints and stop is not None and stop.after_epoch > 0
             self._report_missing(job, are_gone=are_gone)
-        return found
+        return _summary(found)
 
-    def of_stopped(self, job: Job, mode: StopMode) -> Checkpoint | None:
-        """Return the final checkpoint of a job that was found stopped; None without proof.
+    def of_stopped(self, job: Job, mode: StopMode) -> dict[str, int] | None:
+        """Return epoch and finish time of the final checkpoint of a job that was found stopped; None without proof.
 
         :param job: the stopped job.
         :param mode: how it would have been stopped; only with a checkpoint is a missing proof reported.
@@ -126,7 +99,7 @@ class StopProof:
         found = checkpoint_of_stopped(self._checkpoints(job) or (), job)
         if found is None and mode is StopMode.CHECKPOINT:
             self._report_missing(job)
-        return found
+        return _summary(found)
 
     def _checkpoints(self, job: Job) -> tuple[Checkpoint, ...] | None:
         """Return the job's checkpoints; None if they cannot be read although Arroyo responds."""
@@ -172,6 +145,12 @@ class StopProof:
         if self._is_required:
             raise ArroyoError(text)
         self._client.log.warning("%s", text)
+
+
+def _summary(checkpoint: Checkpoint | None) -> dict[str, int] | None:
+    if checkpoint is None:
+        return None
+    return {"epoch": checkpoint.epoch, "finish_time_micros": checkpoint.finish_time_micros or 0}
 
 
 def lacks_final_checkpoint(job: Job | None) -> bool:

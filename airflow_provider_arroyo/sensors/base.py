@@ -215,7 +215,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         """
         wait = self._begin()
         result = self._poll(wait, stop_when=partial(may_reschedule, wait))
-        PokeMemory(context).keep(wait, result, self.log)
+        PokeMemory(self._state_store, self._ti).keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
             # Airflow would end it next, without saying what happened.
@@ -252,7 +252,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._note(str(name)).get("pipeline_id")
-        memory = PokeMemory(self._context)
+        memory = PokeMemory(self._state_store, self._ti)
         if is_later_poke and known_id and memory.pipeline.pipeline_id == known_id:
             # A pipeline that an earlier poke saw must exist.
             pipeline_id, may_be_missing = known_id, False

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_arroyo.client.enums import JobState
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
     from airflow_provider_arroyo.monitoring.progress import Progress
     from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -24,12 +22,13 @@ _SEEN_KEY = "arroyo_seen"
 class PokeMemory:
     """The memory of one try of a task; empty before Airflow 3.3 and in the first poke.
 
-    :param context: Airflow's context of the current poke.
+    :param store: the task's state store; None before Airflow 3.3.
+    :param ti: the task instance of the current poke.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
-        self._try_number = context["ti"].try_number
+    def __init__(self, store: Any, ti: Any) -> None:
+        self._store = store
+        self._try_number = ti.try_number
 
     @property
     def pipeline(self) -> PipelineRef:

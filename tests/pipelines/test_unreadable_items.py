@@ -13,13 +13,14 @@ from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.evidence import gather
-from airflow_provider_arroyo.exceptions import ArroyoUnreadableItemError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreadableItemError
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.openlineage.facts import _tables
 from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile, ensure_udf
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import prune
-from airflow_provider_arroyo.pipelines.stopping import request_stop
+from airflow_provider_arroyo.pipelines.stopping import StopProof
 from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
 from tests.pipelines.bench import OWNER, Bench
 from tests.pipelines.bench import SPEC as SUBMITTED
@@ -161,13 +162,13 @@ def test_a_diagnosis_uses_the_checkpoints_that_can_be_read_and_names_the_other()
         assert set(evidence.unread) == {"checkpoints"}
 
 
-def test_a_stop_is_not_requested_if_a_checkpoint_before_it_cannot_be_read() -> None:
+def test_a_stop_with_proof_is_not_requested_if_a_checkpoint_before_it_cannot_be_read() -> None:
     with open_deploy_bench("0.16") as bench:
         client, job = with_a_damaged_checkpoint(bench)
         pipeline_id = str(job.pipeline_id)
-        before = client.list_checkpoints(pipeline_id, job.id)
-        with pytest.raises(ArroyoUnreadableItemError):
-            request_stop(client, pipeline_id, job, StopMode.CHECKPOINT, before)
+        proof = StopProof(client, PipelineRef(pipeline_id=pipeline_id), is_required=True)
+        with pytest.raises(ArroyoError, match=r"its checkpoints cannot be read: .* field 'start_time'"):
+            proof.request_stop(job, StopMode.CHECKPOINT)
         assert bench.job(pipeline_id).running_desired
 
 

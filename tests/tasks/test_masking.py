@@ -48,7 +48,7 @@ def wait() -> PipelineWait:
 def remembered() -> Any:
     """Return the state that a poke stores."""
     store = StateStore()
-    memory: Any = PokeMemory({"task_state_store": store, "ti": FakeTaskInstance()})  # type: ignore[typeddict-item]  # the fields that are used
+    memory = PokeMemory(store, FakeTaskInstance())
     memory.keep(wait(), RESULT, SimpleNamespace(info=print))
     return store
 

@@ -32,6 +32,7 @@ from .harness import (
     Make,
     context,
     defer,
+    deploy,
     fire,
     run_task,
     sense,
@@ -112,6 +113,19 @@ def test_the_traceback_of_an_invalid_rendered_argument(sandbox: ArroyoSandbox) -
         return operator
 
     ended_in(make, SYNC, ArroyoArgumentError)
+
+
+@pytest.mark.parametrize("make", [submit, deploy, stop, sense])
+def test_a_context_without_a_task_instance_is_refused(make: Any, arrange: Arrange) -> None:
+    known = arrange.pipeline("Running")
+    task = make(known)() if make in (stop, sense) else make()()
+    with pytest.raises(
+        ArroyoArgumentError, match=r"^context must contain the task instance \(ti\)"
+    ) as caught:
+        task.execute({})
+    check_traceback(caught.value, frames=2)
+    assert [one.id for one in arrange.client.list_pipelines()] == [known]
+    assert arrange.state(known) == "Running"
 
 
 def test_the_traceback_of_a_missing_connection(sandbox: ArroyoSandbox) -> None:
