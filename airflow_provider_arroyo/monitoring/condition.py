@@ -157,7 +157,7 @@ class CheckpointCondition(Condition):
     def goal(self) -> str:
         """The goal, in words."""
         kind = f"{self.checkpoint_type} " if self.checkpoint_type else ""
-        what = f"a finished {kind}checkpoint"
+        what = f"a {kind}checkpoint" if self.max_age is not None else f"a finished {kind}checkpoint"
         if self.new_checkpoints:
             s = "s" if self.new_checkpoints > 1 else ""
             what = f"{self.new_checkpoints} new {kind}checkpoint{s}"

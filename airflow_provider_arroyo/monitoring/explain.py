@@ -275,16 +275,17 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
             f"'immediate'. Use that, or {more_time}."
         )
-    if result.is_unchanged and not job.is_terminal:
+    if result.is_unchanged:
         return (
             "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
             "what the API accepts."
         )
-    if job.state in AT_WORK:
+    is_at_work, is_stopping = job.state in AT_WORK, job.running_desired is False and not job.is_terminal
+    if is_stopping and (runs_wanted or result.advice) and (is_at_work or not stop_wanted):
+        return "A stop was requested, so it is about to stop. Find out who requested it."
+    if is_at_work:
         if job.running_desired is None:
             return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
-        if not job.running_desired and (runs_wanted or result.advice):
-            return "A stop was requested, so it is about to stop. Find out who requested it."
         if result.advice:
             return f"{result.advice}, or {more_time}."
         if runs_wanted and result.lacks_checkpoint:

@@ -396,6 +396,18 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
         )
         for change, wanted in (("the change", ()), ("a stop", STOP))
     },
+    **{
+        f"a stop was requested, it is {state}": (
+            ended(TIMED_OUT, job=job(state, desired=False)),
+            "A stop was requested, so it is about to stop. Find out who requested it.",
+        )
+        for state in ("Scheduling", "Stopping", "CheckpointStopping")
+    },
+    "it is still in the wanted state that it was in before": (
+        ended(TIMED_OUT, *STOP, job=job("Stopped", desired=False), is_unchanged=True),
+        "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out what the "
+        "API accepts.",
+    ),
     "it was never stable": (
         ended(TIMED_OUT, job=job("Running", 9)),
         "It has not stayed in that state for stable_for in one run. Allow more time (timeout), or find out why it "
