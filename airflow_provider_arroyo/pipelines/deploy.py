@@ -19,6 +19,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoPipelineError,
     ArroyoUnsupportedError,
 )
+from airflow_provider_arroyo.monitoring.checkpoints import last_finished
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline
@@ -29,7 +30,7 @@ from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, required
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
-from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS
+from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, are_checkpoints_unlisted
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
@@ -223,19 +224,20 @@ class Deploy(DeploySteps):
 
         :raises ArroyoDeployError: if state must not be dropped.
         """
-        if old.job is not None:
+        # A finished pipeline never runs again, so its state is of no use.
+        if old.job is not None and not old.has_finished:
             response = client.send(endpoints.list_checkpoints(old.pipeline.id, old.job.id))
-            last = max(
-                (one for one in response.value if one.is_finished), key=lambda one: one.epoch, default=None
-            )
-            # A finished pipeline never runs again, so its state is of no use.
-            if last is not None and not old.has_finished:
-                age = ""
-                if response.server_date is not None and last.finish_time_micros is not None:
-                    age = (
-                        f", {duration(response.server_date.timestamp() - last.finish_time_micros / 1e6)} old"
-                    )
-                state = f"the state of generation {old.number} of {self._name} (checkpoint {last.epoch}{age})"
+            checkpoints = tuple(response.value)
+            last, found = last_finished(checkpoints), ""
+            if last is not None and last.finish_time_micros is not None:
+                found = f"checkpoint {last.epoch}"
+                if response.server_date is not None:
+                    age = duration(response.server_date.timestamp() - last.finish_time_micros / 1e6)
+                    found = f"{found}, {age} old"
+            elif are_checkpoints_unlisted(old.job, checkpoints):
+                found = "if it has any: Arroyo lists its checkpoints only while it runs"
+            if found:
+                state = f"the state of generation {old.number} of {self._name} ({found})"
                 if not self._options.allow_state_loss:
                     raise ArroyoDeployError(
                         f"This change replaces the pipeline and would drop {state}: Arroyo cannot carry state from "

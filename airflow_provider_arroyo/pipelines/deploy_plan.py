@@ -54,7 +54,7 @@ class Generation:
     :param number: 1 or more; 0 for a pipeline that was adopted without a label.
     :param pipeline: the pipeline.
     :param job: its job; None if it has none.
-    :param has_checkpoint: whether it ever finished a checkpoint; None if unknown.
+    :param has_checkpoint: whether it ever finished a checkpoint, or may have; None if it was not read.
     :param is_fresh: whether its last checkpoint finished recently; None if unknown.
     """
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoNotFoundError, ArroyoOwnershipError
@@ -189,15 +190,15 @@ class Generations:
         has_restarted = current.job.state == JobState.RUNNING and current.job.run_id > 1
         if len(found) > 1 or (has_restarted and self._options.until_checkpoint):
             response = client.send(endpoints.list_checkpoints(current.pipeline.id, current.job.id))
-            finished = [
-                one.finish_time_micros for one in response.value if one.finish_time_micros is not None
-            ]
+            checkpoints = tuple(response.value)
+            finished = [one.finish_time_micros for one in checkpoints if one.finish_time_micros is not None]
             is_fresh = None
             if has_restarted and response.server_date is not None:
                 # A pipeline that keeps restarting is Running in between, but its checkpoints never finish.
                 age = response.server_date.timestamp() - max(finished, default=0) / 1e6
                 is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
-            found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
+            has_checkpoint = bool(finished) or are_checkpoints_unlisted(current.job, checkpoints)
+            found[0] = replace(current, has_checkpoint=has_checkpoint, is_fresh=is_fresh)
         return found
 
     # -- other deploys of the same deployment ------------------------------------------------------------------
@@ -257,6 +258,15 @@ class Generations:
             f"deploy does not touch it and changes nothing more.{more} A retry of this task makes a new plan.",
             is_lost_race=True,
         )
+
+
+def are_checkpoints_unlisted(job: Job, checkpoints: Sequence[Checkpoint]) -> bool:
+    """Return whether a stopped job may have checkpoints that Arroyo does not list.
+
+    With job-controller = "worker" (0.16), they are listed only while the pipeline runs. A failed one counts as one
+    that has none, since most that fail before their first checkpoint are about to be replaced by corrected SQL.
+    """
+    return job.state == JobState.STOPPED and job.run_id > 0 and not job.is_from_0_15 and not checkpoints
 
 
 def interval_seconds(pipeline: Pipeline) -> float:

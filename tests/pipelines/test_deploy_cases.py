@@ -290,6 +290,37 @@ def test_a_deadline_while_the_old_one_stops_withdraws_the_stop(bench: DeployBenc
     assert bench.states() == {old.id: "Running"}
 
 
+@pytest.fixture
+def worker_bench() -> Any:
+    """A server with job-controller = "worker", which lists checkpoints only while their run lasts."""
+    with open_deploy_bench("0.16", job_controller="worker") as opened:
+        yield opened
+
+
+def test_state_that_a_worker_no_longer_lists_is_not_dropped_unasked(worker_bench: DeployBench) -> None:
+    old = worker_bench.deployed()
+    worker_bench.change(old.id, "stop", "Stopped")
+    with pytest.raises(ArroyoDeployError, match="would drop the state of generation 1") as caught:
+        worker_bench.deploy(SECOND, task=OTHER_TASK, allow_state_loss=False)
+    assert "lists its checkpoints only while it runs" in str(caught.value)
+    assert caught.value.is_fatal
+    assert worker_bench.states() == {old.id: "Stopped"}
+    assert worker_bench.deploy(SECOND, task=OTHER_TASK).progress.action == "replaced"
+
+
+def test_a_stopped_version_without_listed_checkpoints_is_not_taken_for_one_that_never_came_up(
+    worker_bench: DeployBench,
+) -> None:
+    first = worker_bench.deployed()
+    second = worker_bench.deployed(spec=SECOND, keep_old=True)
+    worker_bench.change(second.id, "stop", "Stopped")
+    with pytest.raises(
+        ArroyoDeployError, match=f"Rolled back: pipeline 'orders' .{second.id}. is Running again"
+    ):
+        worker_bench.deploy(BROKEN, task=OTHER_TASK, keep_old=True)
+    assert worker_bench.states() == {second.id: "Running", first.id: "Stopped"}
+
+
 def test_an_outage_before_any_change_causes_no_rollback(bench: DeployBench) -> None:
     old = bench.deployed()
     bench.sandbox.faults.status(503, times=None, path="*/jobs/*/checkpoints")
