@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.plugin.watch import Watch
-from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
+from airflow_provider_arroyo.polling.connection import DaemonThreads, Run
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient

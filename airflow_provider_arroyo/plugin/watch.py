@@ -22,7 +22,7 @@ from airflow_provider_arroyo.plugin.definition import Definitions
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
 from airflow_provider_arroyo.plugin.reader import Reader
 from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row, Snapshot
-from airflow_provider_arroyo.polling.threads import Run
+from airflow_provider_arroyo.polling.connection import Run
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient

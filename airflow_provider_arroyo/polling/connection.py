@@ -1,10 +1,13 @@
-"""The client as polls use it: each is tried once, and the connection is looked up again while polls fail."""
+"""What sends polls: a client that tries each once, its connection, looked up again while polls fail, and threads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import queue
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -12,17 +15,24 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoNoConnectionError
-from airflow_provider_arroyo.polling.threads import Run
 
 T = TypeVar("T")
 
-Connect = Callable[[], Awaitable[ArroyoClient]]
+Connect = Callable[[], Coroutine[Any, Any, ArroyoClient]]
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a blocking function in a thread."""
+
+Work = tuple[Future[Any], Callable[[], Any]]
 
 LEAST_POLL_SECONDS = 5.0
 """How long a poll may take, in seconds, if no outage is tolerated: a slow response is not an outage."""
 
 _RELOAD_SECONDS = 10.0
 """Minimum time between two look-ups of a shared connection while polls fail, in seconds."""
+
+_IDLE_SECONDS = 10.0
+"""How long a thread without work lives, in seconds."""
 
 
 def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
@@ -60,6 +70,21 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(work, name="arroyo-poll", context=contextvars.Context())
 
 
+async def started(work: Awaitable[T], seconds: float | None) -> asyncio.Future[T]:
+    """Start work, and return its task once it is done, or after some seconds without a result.
+
+    :param work: the work; cancelled if this is cancelled.
+    :param seconds: how long to wait at most; None without a limit.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    return task
+
+
 class Connection:
     """The client that all waits of a poller share: connected once, and looked up again while polls fail.
 
@@ -80,11 +105,7 @@ class Connection:
 
         :raises Exception: any error of ``connect``; the next call connects again.
         """
-
-        async def connect() -> ArroyoClient:
-            return await self._connect()
-
-        connecting = self._connecting = self._connecting or start(connect())
+        connecting = self._connecting = self._connecting or start(self._connect())
         try:
             return await asyncio.shield(connecting)
         except Exception:
@@ -109,3 +130,45 @@ class Connection:
         if connecting is not None and not connecting.cancel():
             with suppress(Exception):  # it was never made
                 connecting.result().close()
+
+
+class DaemonThreads:
+    """A pool with as many threads as there are running functions; the caller must limit their number.
+
+    :param name: name of the threads.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._idle: list[queue.SimpleQueue[Work]] = []
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function in a thread and return its result; if cancelled, it continues and its result is dropped."""
+        future: Future[T] = Future()
+        try:
+            # The thread that became idle last, so that the others end and return their memory.
+            work = self._idle.pop()
+        except IndexError:
+            work = queue.SimpleQueue()
+            threading.Thread(target=self._loop, args=[work], name=self._name, daemon=True).start()
+        work.put((future, function))
+        return await asyncio.wrap_future(future)
+
+    def _loop(self, work: queue.SimpleQueue[Work]) -> None:
+        while True:
+            try:
+                future, function = work.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                try:
+                    self._idle.remove(work)
+                except ValueError:
+                    continue  # a function for it is about to be added
+                return
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as err:  # noqa: BLE001  # handed to the coroutine that waits
+                    future.set_exception(err)
+            # An idle thread keeps no references.
+            del future, function
+            self._idle.append(work)

@@ -23,7 +23,7 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import Connection, single_try
+from airflow_provider_arroyo.polling.connection import Connection, single_try, started
 from airflow_provider_arroyo.polling.waiters import Waiter
 
 MAX_READS = 2
@@ -123,11 +123,9 @@ class DetailReader:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._run = connection.run
-        self._monotonic = connection.monotonic
         self._slots = asyncio.Semaphore(MAX_READS)
         self._metrics: dict[tuple[str, int], asyncio.Future[Fetched]] = {}
-        self._next_at = self._monotonic()
+        self._next_at = self._connection.monotonic()
 
     async def read(self, waiter: Waiter, job: Job) -> None:
         """Read what a wait needs of a job, and let it observe that."""
@@ -135,28 +133,25 @@ class DetailReader:
         client = single_try(await self._connection.client(), 0.0)
         async with self._slots:
             if wait.plan.metric is None:  # metrics are shared
-                now = self._monotonic()
+                now = self._connection.monotonic()
                 pause, self._next_at = self._next_at - now, max(self._next_at, now) + 1 / MAX_READS_PER_SECOND
                 await asyncio.sleep(max(0.0, pause))
-            sent_at = self._monotonic()
-            request = asyncio.ensure_future(self._read(client, wait, job))
-            try:
-                # A read without a response makes room for another one.
-                await asyncio.wait({request}, timeout=_SLOW_SECONDS)
-            except asyncio.CancelledError:
-                request.cancel()
-                raise
-        found, now = await request, self._monotonic()
+            sent_at = self._connection.monotonic()
+            # A read without a response makes room for another one.
+            request = await started(self._read(client, wait, job), _SLOW_SECONDS)
+        found, now = await request, self._connection.monotonic()
         waiter.observe(lambda: wait.observe_details(job, found, at(now), sent_at=at(sent_at)))
 
     async def _read(self, client: ArroyoClient, wait: PipelineWait, job: Job) -> Fetched:
         plan, finding, run = wait.plan, wait.progress.finding, (job.id, job.run_id)
         if plan.metric is None:
-            checkpoints: Fetched = await self._run(partial(fetch, client, plan, job))
+            checkpoints: Fetched = await self._connection.run(partial(fetch, client, plan, job))
             return checkpoints
         if run not in self._metrics:
-            self._metrics[run] = asyncio.ensure_future(self._run(partial(fetch, client, plan, job)))
+            self._metrics[run] = asyncio.ensure_future(
+                self._connection.run(partial(fetch, client, plan, job))
+            )
             asyncio.get_running_loop().call_later(_SHARED_SECONDS, self._metrics.pop, run)
         metrics = await asyncio.shield(self._metrics[run])
-        measured: Fetched = await self._run(partial(measure, client, plan, finding, metrics))
+        measured: Fetched = await self._connection.run(partial(measure, client, plan, finding, metrics))
         return measured

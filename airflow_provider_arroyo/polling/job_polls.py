@@ -20,17 +20,23 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import get
 from airflow_provider_arroyo.client.retry import poll_retry_seconds
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.polling.connection import Connection, single_try, start
-from airflow_provider_arroyo.polling.job_list import (
-    MAX_SINGLE_POLLS,
-    JobList,
-    may_concern_list_alone,
-    prefers_list,
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoNotFoundError,
+    Disposition,
 )
-from airflow_provider_arroyo.polling.waiters import Target, Waiter, sleep_or_wake
+from airflow_provider_arroyo.polling.connection import Connection, single_try, start, started
+from airflow_provider_arroyo.polling.waiters import JobList, Target, Waiter, sleep_or_wake
 
 T = TypeVar("T")
+
+MAX_SINGLE_POLLS = 8
+"""How many single polls are sent at the same time; for more pipelines, the list is polled."""
+
+_JOBS_PER_SINGLE_POLL = 50
+"""How many jobs make ``GET /jobs`` as expensive for the server as one additional single poll (measured)."""
 
 LIST_PAUSE_SECONDS = 300.0
 """How long the list is not used, in seconds, after it failed twice while single polls succeeded."""
@@ -49,8 +55,24 @@ _PROBES = 3
 _BATCH = 10
 
 
-class _OnlyListFailsError(Exception):
-    """The list fails or hangs, but single polls succeed."""
+def prefers_list(intervals: list[float], jobs: int | None) -> bool:
+    """Return whether polling the list costs the server less than polling each pipeline.
+
+    :param intervals: the poll interval of each pipeline, in seconds.
+    :param jobs: number of jobs on the server; None if unknown, so that the list is polled once to find out.
+    """
+    if len(intervals) > MAX_SINGLE_POLLS:
+        return True
+    polls = sum(min(intervals) / interval for interval in intervals)
+    return polls > 1 and (jobs is None or polls > 1 + jobs / _JOBS_PER_SINGLE_POLL)
+
+
+def may_concern_list_alone(error: BaseException | None) -> bool:
+    """Return whether single polls may succeed although the list failed with this error; None means no failure."""
+    if isinstance(error, ArroyoApiError):
+        return error.status not in (401, 429)
+    # What could not be sent as a list poll could not be sent as a single poll either.
+    return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
 
 
 class JobPolls:
@@ -63,8 +85,6 @@ class JobPolls:
         self.list_polls = 0
         """How often the list was polled."""
         self._connection = connection
-        self._run = connection.run
-        self._monotonic = connection.monotonic
         self._targets: dict[str, Target] = {}
         self._limits: Counter[tuple[float, float]] = Counter()
         """How many waiters have each pair of interval and outage tolerance."""
@@ -141,13 +161,13 @@ class JobPolls:
 
         async def give(error: ArroyoError, sent_at: float) -> None:
             async for target in _in_batches(targets):
-                target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
+                target.give_error(error, sent_at, self._connection.monotonic(), self._list_seen_at, pause)
 
         await give(error, sent_at)
         try:
             await self._connection.reload(failures)  # may take a while
         except ArroyoError as err:
-            await give(err, self._monotonic())
+            await give(err, self._connection.monotonic())
         return pause
 
     # -- single polls ------------------------------------------------------------------------------------------
@@ -176,10 +196,12 @@ class JobPolls:
                     pause = await self._give_error([target], err, target.sent_at, failures, interval)
                 else:
                     failures = 0
-                    if target.give_job(job, target.sent_at, self._monotonic()):
+                    if target.give_job(job, target.sent_at, self._connection.monotonic()):
                         self._must_parse = True
                     least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
-                    pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
+                    pause = (
+                        target.sent_at + max(target.interval_seconds, least) - self._connection.monotonic()
+                    )
                 await sleep_or_wake(pause, wake)
         except Exception as err:  # noqa: BLE001  # a bug; the waits raise it
             self._singles.pop(target, None)
@@ -191,21 +213,16 @@ class JobPolls:
         async with self._slots_for_slow if is_slow else self._slots:
             # A poll without a response keeps a thread; if there are many, for a few seconds only.
             limit = target.tolerance_seconds if len(self._slow) - is_slow < MAX_SINGLE_POLLS else 0.0
-            target.sent_at = self._monotonic()
+            target.sent_at = self._connection.monotonic()
             target.polls += 1
             send = partial(single_try(client, limit).get_job, target.pipeline_id)
-            poll: asyncio.Future[Job | None] = asyncio.ensure_future(self._run(send))
-            try:
-                await asyncio.wait({poll}, timeout=None if is_slow else SLOW_SECONDS)
-            except asyncio.CancelledError:
-                poll.cancel()
-                raise
+            poll = await started(self._connection.run(send), None if is_slow else SLOW_SECONDS)
         if not poll.done():
             self._slow.add(target)  # another poll has its slot
         try:
-            job = await poll
+            job: Job | None = await poll
         except ArroyoError:
-            if self._monotonic() < target.sent_at + SLOW_SECONDS:
+            if self._connection.monotonic() < target.sent_at + SLOW_SECONDS:
                 self._slow.discard(target)
             raise
         self._slow.discard(target)
@@ -220,24 +237,26 @@ class JobPolls:
                 self._list_wake.clear()
                 if self._must_parse:
                     self._must_parse, last_body = False, None
-                sent_at = self._monotonic()
+                sent_at = self._connection.monotonic()
                 try:
                     listed = await self._get_list(last_body)
-                except _OnlyListFailsError:
-                    self._replace_list()
-                    return
                 except ArroyoError as err:
                     failures, last_body = failures + 1, None
                     shown = [target for target in self._targets.values() if target not in self._singles]
                     pause = await self._give_error(shown, err, sent_at, failures, self._list_interval())
                     await asyncio.sleep(pause)
                     continue
+                if listed is None:
+                    self._replace_list()
+                    return
                 failures, last_body, self._list_has_failed = 0, listed.body, False
-                self._list_seconds.append(self._monotonic() - sent_at)
+                self._list_seconds.append(self._connection.monotonic() - sent_at)
                 await self._take_list(listed, sent_at)
-                await sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
+                await sleep_or_wake(
+                    sent_at + self._list_interval() - self._connection.monotonic(), self._list_wake
+                )
                 # However many join one after the other, the server gets a pause as long as the list poll took.
-                await asyncio.sleep(sent_at + 2 * median(self._list_seconds) - self._monotonic())
+                await asyncio.sleep(sent_at + 2 * median(self._list_seconds) - self._connection.monotonic())
         except Exception as err:  # noqa: BLE001  # as in a single poll
             self._list_task = None
             _fail(self._targets.values(), err)
@@ -247,26 +266,25 @@ class JobPolls:
         wanted = min(interval for interval, _ in self._limits)
         return max(wanted, min(5 * median(self._list_seconds), _MAX_LIST_INTERVAL_SECONDS))
 
-    async def _get_list(self, last_body: bytes | None) -> JobList:
+    async def _get_list(self, last_body: bytes | None) -> JobList | None:
+        """Poll the list; return None if only the list fails or hangs, while single polls succeed."""
         client = await self._connection.client()
         self.list_polls += 1
         read = partial(JobList.read, targets=list(self._targets.values()), last_body=last_body)
         limited = single_try(client, min(tolerance for _, tolerance in self._limits))
         request = get(endpoints.list_jobs().path, read)
-        poll: asyncio.Future[JobList] = asyncio.ensure_future(self._run(lambda: limited.send(request).value))
+        hung_after = max(_LIST_HUNG_SECONDS, 5 * median(self._list_seconds))
+        poll: asyncio.Future[JobList] = await started(
+            self._connection.run(lambda: limited.send(request).value), hung_after
+        )
         try:
-            hung_after = max(_LIST_HUNG_SECONDS, 5 * median(self._list_seconds))
-            await asyncio.wait({poll}, timeout=hung_after)
-            if poll.done() and not may_concern_list_alone(poll.exception()):
-                return poll.result()
-            if await self._single_polls_succeed(client):
-                raise _OnlyListFailsError
-            return await poll
+            is_suspect = not poll.done() or may_concern_list_alone(poll.exception())
+            return None if is_suspect and await self._single_polls_succeed(client) else await poll
         finally:
             poll.cancel()
 
     async def _take_list(self, listed: JobList, sent_at: float) -> None:
-        self._list_seen_at = self._monotonic()
+        self._list_seen_at = self._connection.monotonic()
         for target in listed.missing:
             target.leave_list(self._list_seen_at)
             self._poll_singly(target)
@@ -277,7 +295,7 @@ class JobPolls:
                 continue
             target.item = item
             self._end_single(target)
-            target.give_job(job, sent_at, self._monotonic())
+            target.give_job(job, sent_at, self._connection.monotonic())
         if listed.jobs is not None:
             self._jobs = listed.jobs
             self._choose()
@@ -286,7 +304,7 @@ class JobPolls:
         """Return whether one of a few single polls succeeds soon; some may be the ones without a response."""
         get_job = single_try(client, 0.0).get_job
         some = random.sample(list(self._targets), min(_PROBES, len(self._targets)))
-        probes = {asyncio.ensure_future(self._run(partial(get_job, pipeline_id))) for pipeline_id in some}
+        probes = {asyncio.ensure_future(self._connection.run(partial(get_job, one))) for one in some}
         try:
             done, _ = await asyncio.wait(probes, timeout=SLOW_SECONDS)
         finally:

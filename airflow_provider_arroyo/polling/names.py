@@ -93,8 +93,6 @@ class SharedNames:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._run = connection.run
-        self._monotonic = connection.monotonic
         self._reading = asyncio.Lock()
         self._ids: Mapping[str, frozenset[str]] = {}
         self._unreadable: ArroyoUnreadableItemError | None = None
@@ -117,7 +115,7 @@ class SharedNames:
             if self._unreadable is not None and self._unreadable.may_include(name):
                 raise self._unreadable
             raise ArroyoNoSuchNameError.of(name)
-        found: PipelineRef = await self._run(partial(resolve, single_try(client, tolerance)))
+        found: PipelineRef = await self._connection.run(partial(resolve, single_try(client, tolerance)))
         return found
 
     async def look_again(self, waiter: Waiter, resolve: Resolve) -> None:
@@ -127,7 +125,7 @@ class SharedNames:
             client, ids = await self._ids_of(str(pipeline.name), 0.0)
             if not ids <= {pipeline.pipeline_id}:
                 find = partial(means_another, single_try(client, 0.0), wait, resolve)
-                waiter.is_replaced = await self._run(find) and wait.may_be_replaced
+                waiter.is_replaced = await self._connection.run(find) and wait.may_be_replaced
         waiter.observe(lambda: wait.tick(waiter.clock()))
 
     async def _ids_of(
@@ -137,24 +135,24 @@ class SharedNames:
 
         :raises ArroyoError: if the list cannot be read; the same for all who asked before it was requested.
         """
-        asked_at = self._monotonic()
+        asked_at = self._connection.monotonic()
         async with self._reading:
             client = await self._connection.client()
             await self._connection.reload(failures)
-            if self._sent_at < asked_at and (failures or self._monotonic() >= self._fresh_until):
+            if self._sent_at < asked_at and (failures or self._connection.monotonic() >= self._fresh_until):
                 await self._read(single_try(client, tolerance_seconds))
         if self._error is not None and self._sent_at >= asked_at:
             raise self._error.with_traceback(None)
         return client, self._ids.get(name, frozenset())
 
     async def _read(self, client: ArroyoClient) -> None:
-        sent_at = self._monotonic()
+        sent_at = self._connection.monotonic()
         try:
-            self._ids, self._unreadable = await self._run(partial(_ids_by_name, client))
+            self._ids, self._unreadable = await self._connection.run(partial(_ids_by_name, client))
         except ArroyoError as err:
             self._error = err
         else:
-            self._error, now = None, self._monotonic()
+            self._error, now = None, self._connection.monotonic()
             # However many names are looked up, the server gets a pause.
             self._fresh_until = now + max(FIND_SECONDS / 2, FIND_REST * (now - sent_at))
         self._sent_at = sent_at

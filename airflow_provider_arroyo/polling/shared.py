@@ -12,11 +12,19 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
+from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import LEAST_POLL_SECONDS, Connect, Connection, start
+from airflow_provider_arroyo.polling.connection import (
+    LEAST_POLL_SECONDS,
+    Connect,
+    Connection,
+    DaemonThreads,
+    Run,
+    start,
+)
 from airflow_provider_arroyo.polling.details import DetailReader
 from airflow_provider_arroyo.polling.job_polls import SLOW_SECONDS, JobPolls
 from airflow_provider_arroyo.polling.names import (
@@ -27,7 +35,6 @@ from airflow_provider_arroyo.polling.names import (
     observe_look_up,
 )
 from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, Polls
-from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
 from airflow_provider_arroyo.polling.waiters import Waiter
 from airflow_provider_arroyo.text import duration
 
@@ -75,21 +82,23 @@ class SharedPoller:
         :returns: the result, which is over.
         :raises Exception: any error of ``connect``.
         """
-        new_polls = partial(Polls, wait, clock, interval_seconds, log)
         # Airflow may be slow to look up the connection, which says nothing about Arroyo.
         connecting = asyncio.ensure_future(self._connection.client())
-        if (result := await _over_before(connecting, new_polls(), FIRST_POLL_SECONDS)) is not None:
+        polls = Polls(wait, clock, interval_seconds, log)
+        if (result := await _over_before(connecting, polls, FIRST_POLL_SECONDS)) is not None:
             return result
         connecting.result()
-        del connecting  # a thousand of these tasks take a megabyte
+        del connecting, polls  # those of a thousand waits take a megabyte
         while True:
             if resolve is not None and not wait.plan.pipeline.pipeline_id:
-                if (result := await self._find(new_polls(), resolve)) is not None:
+                polls = Polls(wait, clock, interval_seconds, log)
+                if (result := await self._find(polls, resolve)) is not None:
                     return result
+                del polls
                 if on_found is not None:
                     await on_found(wait.plan.pipeline)
             waiter = Waiter(wait, clock, interval_seconds, self._connection.monotonic())
-            if (result := await self._watch(waiter, new_polls(), resolve, resolve_seconds)) is not None:
+            if (result := await self._watch(waiter, log, resolve, resolve_seconds)) is not None:
                 return result
             wait.find_again()
 
@@ -101,17 +110,16 @@ class SharedPoller:
             look_up = asyncio.ensure_future(self._names.look_up(wait, resolve, polls.failures))
             if (result := await _over_before(look_up, polls, seconds)) is not None:
                 return result
-            found = polls.take(partial(observe_look_up, wait, clock, look_up.result), began)
-            while found is not None and not found.is_over and clock() < polls.next_at:
-                found = polls.tick()
-                if not found.is_over:
-                    await asyncio.sleep(polls.seconds_to(polls.next_at))
-            if found is None or found.is_over:
-                return found
+            result = polls.take(partial(observe_look_up, wait, clock, look_up.result), began)
+            if result is None or result.is_over:
+                return result
+            pause = asyncio.ensure_future(asyncio.sleep(polls.next_at - clock()))
+            if (result := await _over_before(pause, polls, polls.seconds_to())) is not None:
+                return result
             seconds = polls.seconds_to()
 
     async def _watch(
-        self, waiter: Waiter, polls: Polls, resolve: Resolve | None, resolve_seconds: float
+        self, waiter: Waiter, log: Any, resolve: Resolve | None, resolve_seconds: float
     ) -> WaitResult | None:
         """Poll until the wait is over; return None once its name means another pipeline."""
         wait, clock, target = waiter.wait, waiter.clock, self._jobs.join(waiter)
@@ -122,42 +130,42 @@ class SharedPoller:
         seconds = FIRST_POLL_SECONDS
         try:
             while True:
-                result = await waiter.next(min(seconds, max(0.0, silent_until - clock())))
+                result = await waiter.next(seconds)
                 # Including those that showed no change, and those sent for others.
                 before, polled = polled, target.polls + self._jobs.list_polls
                 wait.polled(polled - before)
-                if result is not None:
-                    silent_until = float("inf")
-                elif clock() < silent_until:
+                if result is None and clock() >= silent_until:
+                    error = f"No poll got a response within {duration(clock() - joined_at)}."
+                    result = wait.observe_error(ArroyoConnectionError(error), clock(), sent_at=joined_at)
+                if result is None:
                     # After what was due, the same job may count for more: the next poll is observed in any case.
                     target.wants_next = True
                     result = wait.tick(clock())
                 else:
                     silent_until = float("inf")
-                    error = f"No poll got a response within {duration(clock() - joined_at)}."
-                    result = wait.observe_error(ArroyoConnectionError(error), clock(), sent_at=joined_at)
-                polls.log()
+                log_messages(log, wait.messages())
                 if result.is_over:
                     # The polls were counted after it was observed.
                     return replace(result, stats=wait.progress.stats)
                 if waiter.is_replaced:
                     return None
-                now, due, job, read_at = clock(), wait.next_due(), wait.progress.job, wait.details_due()
+                now, due, read_at, job = clock(), wait.next_due(), wait.details_due(), wait.progress.job
                 if due <= now:
                     # Only a poll can settle it, and may be slow; the deadline must not wait for it.
                     target.wants_next = True
                     due = min(wait.ends_at(), now + SLOW_SECONDS)
-                others = []
+                due = min(due, silent_until)
                 if job is not None and read_at is not None:
-                    others.append(read_at)
                     if read_at <= now:
                         self._read(waiter, partial(self._details.read, waiter, job))
+                    else:
+                        due = min(due, read_at)
                 if resolve is not None and may_resolve_again(wait):
                     if resolve_at <= now:
                         self._read(waiter, partial(self._names.look_again, waiter, resolve))
                         resolve_at = now + resolve_seconds
-                    others.append(resolve_at)
-                seconds = max(0.0, min([due, *(at for at in others if at > now)]) - now)
+                    due = min(due, resolve_at)
+                seconds = max(0.0, due - now)
         finally:
             if waiter.reading is not None:
                 waiter.reading.cancel()

@@ -1,14 +1,20 @@
-"""The waits on a shared poller, and their pipelines. Times are of ``time.monotonic``."""
+"""The waits on a shared poller, their pipelines, and what the list of jobs shows of these.
+
+Times are of ``time.monotonic``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.reading import iter_items_with_text
+from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -96,7 +102,8 @@ class Target:
     :param job: the job as last seen; its id identifies it in the list of 0.15.
     :param polls: how many single polls were sent.
     :param seen_at: when a poll last responded, except lists that showed no change.
-    :param item: the job as last shown in the list, as JSON, which takes the least memory; None if it is not there.
+    :param item: the hash of the job's JSON as last shown in the list, which takes less memory than the JSON itself;
+        None if it is not there.
     :param wants_next: whether the waits must observe the next poll even if it shows no change.
     :param waiters: its waiters.
     :param wake: while it is polled singly: set if it must be polled at once; otherwise None. A thousand of these
@@ -108,7 +115,7 @@ class Target:
     job: Job | None
     polls: int = 0
     seen_at: float = float("-inf")
-    item: str | None = None
+    item: int | None = None
     wants_next: bool = True
     waiters: set[Waiter] = field(default_factory=set)
     wake: asyncio.Event | None = None
@@ -125,13 +132,14 @@ class Target:
 
     def give_job(self, job: Job | None, sent_at: float, now: float) -> bool:
         """Process a successful poll, let the waits concerned observe it, and return whether it showed a change."""
-        has_changed = job != self.job
-        self.job, self.seen_at = job, now
+        self.seen_at = now
+        if has_changed := job != self.job:
+            self.job = job
         if has_changed or self.wants_next:
             self.wants_next = False
             for waiter in self.waiters:
                 if sent_at >= waiter.joined_at:
-                    waiter.observe(partial(waiter.wait.observe, job, waiter.clock.from_monotonic(now)))
+                    waiter.observe(partial(waiter.wait.observe, self.job, waiter.clock.from_monotonic(now)))
                 else:
                     self.wants_next = True
         return has_changed
@@ -169,3 +177,56 @@ class Target:
         """
         if self.item is not None:
             self.item, self.seen_at = None, max(self.seen_at, listed_at)
+
+
+class JobList(NamedTuple):
+    """What ``GET /jobs`` showed of the targets.
+
+    :param body: the response's body, to compare the next one with.
+    :param deliveries: the targets to notify, each with its item and its job.
+    :param missing: the targets that need a single poll.
+    :param jobs: number of jobs on the server; None if nothing was parsed.
+    """
+
+    body: bytes
+    deliveries: Sequence[tuple[Target, int, Job | None]]
+    missing: Sequence[Target]
+    jobs: int | None
+
+    @classmethod
+    def read(cls, response: HttpResponse, targets: list[Target], last_body: bytes | None) -> JobList:
+        """Read a response; it is not parsed if it is identical to the last one, byte for byte."""
+        if response.body == last_body:
+            wanting = [(t, t.item, t.job) for t in targets if t.wants_next and t.item is not None]
+            # Not the new body: megabytes that move with each poll fragment the memory of the thread.
+            return cls(last_body, wanting, [], None)
+        by_pipeline = {target.pipeline_id: target for target in targets}
+        # Read once, since the event loop may change it meanwhile.
+        by_job = {job.id: target for target in targets if (job := target.job) is not None}
+        deliveries: dict[Target, tuple[int, Job]] = {}
+        missing, seen, jobs = set(targets), set[Target](), 0
+        for item, text in iter_items_with_text(response.body):
+            jobs += 1
+            if not isinstance(item, Mapping):
+                continue  # it describes no job; the others still count
+            pipeline_id = item.get("pipeline_id")
+            # 0.15 does not name the pipeline.
+            target = (
+                by_job.get(str(item.get("id"))) if pipeline_id is None else by_pipeline.get(str(pipeline_id))
+            )
+            if target is None:
+                continue
+            if target in seen:
+                # Of several jobs, a single poll shows which one is the newest.
+                deliveries.pop(target, None)
+                missing.add(target)
+                continue
+            seen.add(target)
+            if (shown := hash(text)) != target.item or target.wants_next:
+                try:
+                    deliveries[target] = shown, Job.from_api(item)
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    continue  # a single poll reports what is wrong with it
+            missing.discard(target)
+        delivered = [(target, shown, job) for target, (shown, job) in deliveries.items()]
+        return cls(response.body, delivered, list(missing), jobs)

@@ -21,11 +21,10 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling import poll, shared
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import Connection
+from airflow_provider_arroyo.polling.connection import Connection, DaemonThreads
 from airflow_provider_arroyo.polling.names import SharedNames, resolve_ref
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import shared_poller
-from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
 from tests.polling.virtual_time import VirtualClock, now, virtual

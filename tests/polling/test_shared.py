@@ -16,7 +16,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS, prefers_list
+from airflow_provider_arroyo.polling.job_polls import MAX_SINGLE_POLLS, prefers_list
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, turns, virtual
@@ -134,7 +134,7 @@ async def test_the_same_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
 
     from airflow_provider_arroyo.client.reading import iter_items_with_text
 
-    monkeypatch.setattr("airflow_provider_arroyo.polling.job_list.iter_items_with_text", counted)
+    monkeypatch.setattr("airflow_provider_arroyo.polling.waiters.iter_items_with_text", counted)
     server = FakeArroyo()
     waits = Waits(server)
     names = server.many(30)

@@ -19,7 +19,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoSettingsError,
 )
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.job_polls import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, waiting
 from tests.polling.virtual_time import now, pass_time, virtual

@@ -12,8 +12,7 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS
-from airflow_provider_arroyo.polling.job_polls import LIST_PAUSE_SECONDS
+from airflow_provider_arroyo.polling.job_polls import LIST_PAUSE_SECONDS, MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual

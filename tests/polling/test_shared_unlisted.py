@@ -8,8 +8,8 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.job_list import MAX_SINGLE_POLLS, JobList
-from airflow_provider_arroyo.polling.waiters import Target
+from airflow_provider_arroyo.polling.job_polls import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.waiters import JobList, Target
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual

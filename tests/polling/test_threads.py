@@ -12,8 +12,8 @@ import weakref
 
 import pytest
 
-from airflow_provider_arroyo.polling import threads
-from airflow_provider_arroyo.polling.threads import DaemonThreads
+from airflow_provider_arroyo.polling import connection
+from airflow_provider_arroyo.polling.connection import DaemonThreads
 
 
 def of_name(name: str) -> list[threading.Thread]:
@@ -43,7 +43,7 @@ async def test_an_idle_thread_is_used_again_and_ends_in_time(monkeypatch: pytest
         seen.add(await pool.run(threading.get_ident))
     # A thread that has just returned a result may not be idle yet.
     assert len(seen) == len(of_name("t-idle")) < 100
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "_IDLE_SECONDS", 0.01)
     pool = DaemonThreads("t-ends")
     for _ in range(2):
         assert await pool.run(lambda: "again") == "again"
@@ -63,7 +63,7 @@ async def test_the_threads_of_a_burst_end_while_calls_go_on(monkeypatch: pytest.
     pool = DaemonThreads("t-burst")
     barrier = threading.Barrier(5)
     async with asyncio.timeout(20):
-        monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.5)
+        monkeypatch.setattr(connection, "_IDLE_SECONDS", 0.5)
         await asyncio.gather(*(pool.run(barrier.wait) for _ in range(5)))
         while len(of_name("t-burst")) > 1:
             await pool.run(lambda: None)
@@ -71,7 +71,7 @@ async def test_the_threads_of_a_burst_end_while_calls_go_on(monkeypatch: pytest.
 
 
 async def test_starting_and_ending_threads_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.0005)
+    monkeypatch.setattr(connection, "_IDLE_SECONDS", 0.0005)
     pool = DaemonThreads("t-churn")
 
     async def work(number: int) -> int:
@@ -127,7 +127,7 @@ async def test_threads_have_no_context_and_hold_on_to_nothing() -> None:
 def test_a_hanging_thread_does_not_keep_a_process_from_ending() -> None:
     code = (
         "import asyncio, threading\n"
-        "from airflow_provider_arroyo.polling.threads import DaemonThreads\n"
+        "from airflow_provider_arroyo.polling.connection import DaemonThreads\n"
         "async def main():\n"
         "    began = threading.Event()\n"
         "    task = asyncio.create_task(DaemonThreads('t').run(lambda: (began.set(), threading.Event().wait())))\n"
