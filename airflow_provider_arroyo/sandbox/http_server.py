@@ -225,9 +225,9 @@ class HttpServer:
         self.port = 0
         self._lock = threading.RLock()
         self._connections: set[Connection] = set()
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket
         self._accepting: threading.Thread | None = None
-        self._stopped = False
+        self._stopped = True
 
     def start(self, host: str, port: int) -> None:
         """Listen.
@@ -238,13 +238,14 @@ class HttpServer:
         self.host = host
         self._socket = _bound(host, port)
         self.port = self._socket.getsockname()[1]
+        self._stopped = False
         self.open()
 
     def open(self) -> None:
-        """Accept connections on the same port again; does nothing after the server was stopped."""
+        """Accept connections on the same port again; does nothing unless the server runs."""
         with self._lock:
-            if self._accepting is None and self._socket is not None and not self._stopped:
-                # What is connected to the port must not hold it when it is bound again.
+            if self._accepting is None and not self._stopped:
+                # What is connected to the port does not prevent listening again.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 self._socket.listen(_BACKLOG)
                 self._accepting = threading.Thread(target=self._accept, name="arroyo-sandbox", daemon=True)
@@ -257,12 +258,16 @@ class HttpServer:
         """
         with self._lock:
             thread, self._accepting = self._accepting, None
-        if thread is not None and self._socket is not None:
-            with contextlib.suppress(OSError):  # only Linux wakes the thread so
+        if thread is not None:
+            # While it does not listen, other processes could bind to the port with that option.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            try:
+                # On Linux this ends listening, and wakes the thread; the socket stays bound to its port.
                 self._socket.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            self._socket.close()
-            if not self._stopped:
+                thread.join()
+            except OSError:  # elsewhere only closing the socket does
+                thread.join()
+                self._socket.close()
                 self._socket = _bound(self.host, self.port)
         with self._lock:
             connections = [one for one in self._connections if one.thread is not threading.current_thread()]
@@ -275,14 +280,12 @@ class HttpServer:
         """Close for good."""
         self._stopped = True
         self.close()
-        if self._socket is not None:
-            self._socket.close()
+        self._socket.close()
 
     def _accept(self) -> None:
-        listening = self._socket
-        while listening is not None and self._accepting is threading.current_thread():
+        while self._accepting is threading.current_thread():
             try:
-                sock, _ = listening.accept()
+                sock, _ = self._socket.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:  # also a timeout without a connection
                 continue
@@ -328,9 +331,11 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.settimeout(_NOTICE_SECONDS)
         sock.bind((host, port))
-        # With that option, other processes could bind to the port while it does not listen.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         sock.close()
         raise
-    return sock
+    if port:
+        return sock
+    # Linux frees a port that it chose itself as soon as the socket no longer listens.
+    with sock:
+        return _bound(host, sock.getsockname()[1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 
 import pytest
 import requests
@@ -47,6 +49,27 @@ def test_the_api_goes_away_and_comes_back_on_the_same_port(sandbox: ArroyoSandbo
         sandbox.faults.api_back()
         assert sandbox.port == port
         assert call.job(pipeline_id)["state"] == "Running"
+
+
+def test_while_the_api_comes_and_goes_nobody_else_can_take_its_port(sandbox: ArroyoSandbox) -> None:
+    taken, ended = [], threading.Event()
+
+    def take() -> None:
+        while not ended.is_set():
+            with socket.socket() as other, contextlib.suppress(OSError):
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(("127.0.0.1", sandbox.port))
+                other.listen()
+                taken.append(other)
+
+    thief = threading.Thread(target=take, daemon=True)
+    thief.start()
+    for _ in range(50):
+        sandbox.faults.api_away()
+        sandbox.faults.api_back()
+    ended.set()
+    thief.join()
+    assert not taken
 
 
 def test_an_unknown_state_is_shown_and_passes(sandbox: ArroyoSandbox, call: Caller) -> None:
