@@ -26,7 +26,8 @@ from .records import (
 )
 from .sql import Evaluation, evaluate
 
-PREFIX = "/api/v1/"
+_PREFIX = "/api/v1/"
+_ORGANIZATION = "(?:admin/organizations/[^/]+/)?"
 _KEPT_NOT_JUDGED = 1000
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class Api:
         self.not_judged: deque[NotJudged] = deque(maxlen=_KEPT_NOT_JUDGED)
         self._created = created
         self._all_jobs: tuple[int, Response] = (-1, EMPTY)
-        self._routes = Routes(self._listed_routes(), has_organizations=self.version == "0.16")
+        prefix = _PREFIX if self.version == "0.15" else _PREFIX + _ORGANIZATION
+        self._routes = Routes(self._listed_routes(), prefix=prefix)
 
     def _listed_routes(self) -> list[Route]:
         new = self.version == "0.16"
@@ -80,8 +82,8 @@ class Api:
                 raise RefusedError(413, "Failed to buffer the request body: length limit exceeded")
             if request.method == "OPTIONS":
                 return _PREFLIGHT
-            route, ids, allowed = self._routes.find(request.method, request.path.removeprefix(PREFIX))
-            if not request.path.startswith(PREFIX) or not allowed:
+            route, ids, allowed = self._routes.find(request.method, request.path)
+            if not allowed:
                 raise RefusedError(404, "Route not found")
             if route is None:
                 return Response(405, b"", None, {"allow": allowed})
@@ -180,7 +182,7 @@ class Api:
             preview=is_preview,
             tables=[table["id"] for table in self.store.tables.values() if table["name"] in used],
         )
-        self.store.add(pipeline)
+        self.store.pipelines[pipeline.id] = pipeline
         return pipeline
 
     def _start(self, pipeline: Pipeline, wanted: Wanted) -> Job:
@@ -190,7 +192,6 @@ class Api:
             created_at=self.store.dated(self.engine.server_now),
             wanted=wanted,
         )
-        self.store.add(pipeline)
         self.engine.want(job)
         self._created(job)
         return job
@@ -247,16 +248,11 @@ class Api:
         pipeline = self.store.pipelines.get(call.ids[0])
         if pipeline is None:
             raise RefusedError(404, "Pipeline not found")
-        if (job := pipeline.job) is not None:
-            if not job.terminal:
-                raise RefusedError(
-                    400,
-                    "Pipeline's jobs must be in a terminal state (stopped, finished, or failed) "
-                    "before it can be deleted",
-                )
-            self.engine.delete(job)
         # A half-made record has no job.
-        self.store.remove(pipeline)
+        if pipeline.job is not None and not pipeline.job.terminal:
+            allowed = "a terminal state (stopped, finished, or failed) before it can be deleted"
+            raise RefusedError(400, f"Pipeline's jobs must be in {allowed}")
+        self.engine.delete(pipeline)
         return EMPTY
 
     # -- jobs ---------------------------------------------------------------------------------------------

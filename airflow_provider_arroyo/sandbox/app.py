@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 
 from . import preview
@@ -27,32 +27,28 @@ _ENDLESS_SECONDS = 0.02
 _ENDLESS_CHUNK = b"[" * 16_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class App:
     """Handles requests to the API, to ``/sandbox`` and to the page.
 
     :param api_key: the static key that every request must carry; None: none is needed.
     """
 
-    def __init__(
-        self, api: Api, control: Control, faults: Faults, log: RequestLog, *, api_key: str | None
-    ) -> None:
-        self._api = api
-        self._control = control
-        self._faults = faults
-        self._engine = api.engine
-        self._lock = api.store.lock
-        self._log = log
-        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
+    api: Api
+    control: Control
+    faults: Faults
+    log: RequestLog
+    api_key: str | None
 
     def handle(self, request: HttpRequest, connection: Connection) -> None:
         """Respond to a request, or apply a fault."""
         try:
             if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
-                self._send(connection, self._control.respond(request))
+                self._send(connection, self.control.respond(request))
             elif request.path.startswith("/api"):
                 self._handle_api(request, connection)
             else:
-                self._send(connection, self._control.page(request))
+                self._send(connection, self.control.page(request))
         except (OSError, ConnectionGoneError):
             raise
         except Exception:  # noqa: BLE001  # a bug of the sandbox must be visible
@@ -60,20 +56,23 @@ class App:
             self._send(connection, json_response({"error": "the sandbox broke down: see its log"}, 500))
 
     def _send(self, connection: Connection, response: Response) -> None:
-        headers = {"date": formatdate(self._engine.server_now // 1_000_000, usegmt=True), **response.headers}
+        headers = {
+            "date": formatdate(self.api.engine.server_now // 1_000_000, usegmt=True),
+            **response.headers,
+        }
         if response.content_type is not None:
             headers["content-type"] = response.content_type
         connection.respond(response.status, headers, response.body)
 
     def _handle_api(self, request: HttpRequest, connection: Connection) -> None:
-        with self._lock:
-            self._engine.clock.request_received()
-            entry = self._log.add(request, self._engine.advance())
-            faults = self._faults.matching(request.method, request.path)
+        with self.api.store.lock:
+            self.api.engine.clock.request_received()
+            entry = self.log.add(request, self.api.engine.advance())
+            faults = self.faults.matching(request.method, request.path)
         hit = None
         for fault in faults:
             if fault.kind == "latency":
-                connection.pause(fault.seconds + self._engine.rng.random() * fault.jitter_seconds)
+                connection.pause(fault.seconds + self.api.engine.rng.random() * fault.jitter_seconds)
             elif fault.kind == "early_hints":
                 connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
             else:
@@ -93,14 +92,14 @@ class App:
 
     def _respond(self, request: HttpRequest) -> Response:
         given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
+        if self.api_key is not None and not hmac.compare_digest(given, f"Bearer {self.api_key}".encode()):
             return Response(401, b"", None)
-        response = self._api.respond(request)
+        response = self.api.respond(request)
         return replace(response, headers={**_CORS, **response.headers})
 
     def _stream(self, connection: Connection, job: Job) -> None:
         connection.begin(200, {**preview.HEADERS, **_CORS})
-        for event in preview.events(job, self._engine, self._lock, connection.aborted):
+        for event in preview.events(job, self.api.engine, self.api.store.lock, connection.aborted):
             connection.write(event)
         connection.finish()
 

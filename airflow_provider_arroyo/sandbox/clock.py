@@ -10,13 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 
-MICROS = 1_000_000
 _MAX_SPEED = 1_000_000
 
 
 def micros(seconds: float) -> int:
     """Return a duration of so many seconds in microseconds."""
-    return round(seconds * MICROS)
+    return round(seconds * 1_000_000)
 
 
 class Clock:
@@ -48,19 +47,16 @@ class Clock:
             raise ValueError(f"time cannot go back: advance({seconds!r})")
         with self._lock:
             self._moved_to += micros(seconds)
-        self._tell()
+        for act in self.on_advance:
+            act()
 
     def tell_after(self, seconds: float) -> None:
         """Call ``on_advance`` after so many seconds, by a thread; not if the clock stands still."""
         if self._speed:
             # A little later, since a timer has another clock.
-            timer = threading.Timer(seconds / self._speed + 0.001, self._tell)
+            timer = threading.Timer(seconds / self._speed + 0.001, self.advance, (0,))
             timer.daemon = True
             timer.start()
-
-    def _tell(self) -> None:
-        for act in self.on_advance:
-            act()
 
     def request_received(self) -> None:
         """Note that the API received a request."""

@@ -6,7 +6,7 @@ import dataclasses
 import hmac
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -34,6 +34,7 @@ _SHOWN_PIPELINES = 200
 _SHOWN = 20
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """Responds to requests below ``/sandbox``, and for the page.
 
@@ -45,17 +46,12 @@ class Control:
     :param host: the address on which the sandbox listens.
     """
 
-    def __init__(
-        self, api: Api, faults: Faults, log: RequestLog, *, about: Any, secrets: list[str], host: str
-    ) -> None:
-        self._api = api
-        self._engine = api.engine
-        self._store = api.store
-        self._faults = faults
-        self._log = log
-        self._about = about
-        self._secrets = secrets
-        self._host = host
+    about: Mapping[str, str]
+    secrets: Sequence[str]
+    host: str
+    api: Api
+    faults: Faults
+    log: RequestLog
 
     def respond(self, request: HttpRequest) -> Response:
         """Respond to a request below ``/sandbox``."""
@@ -83,7 +79,7 @@ class Control:
         return Response(200, _PAGE.read_bytes(), "text/html; charset=utf-8", _PAGE_HEADERS)
 
     def _may_ask(self, given: str) -> bool:
-        matches = [hmac.compare_digest(given.encode(), secret.encode()) for secret in self._secrets]
+        matches = [hmac.compare_digest(given.encode(), secret.encode()) for secret in self.secrets]
         return any(matches) or not matches
 
     def _is_local(self, host: str) -> bool:
@@ -91,7 +87,7 @@ class Control:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        if name in ("localhost", self._host):
+        if name in ("localhost", self.host):
             return True
         try:
             # The Host of a request from another site's page is that site's name, not an address.
@@ -100,24 +96,24 @@ class Control:
             return False
 
     def _result(self, request: HttpRequest, parts: list[str]) -> Any:
-        faults = self._faults
+        faults = self.faults
         match request.method, parts:
             case "GET", []:
-                return self._about
+                return self.about
             case "GET", ["overview"]:
                 return self._overview(parse_qs(request.query).get("from", ["0"])[0])
             case "GET", ["pipelines", pipeline_id]:
                 return self._pipeline(pipeline_id)
             case "GET", ["not_judged"]:
-                return {"data": [dataclasses.asdict(item) for item in list(self._api.not_judged)]}
+                return {"data": [dataclasses.asdict(item) for item in list(self.api.not_judged)]}
             case "GET", ["requests"]:
                 return self._requests(parse_qs(request.query))
             case "DELETE", ["requests"]:
-                self._log.clear()
+                self.log.clear()
             case "GET", ["faults"]:
                 return {"kinds": _kinds(), "pending": faults.pending()}
             case "POST", ["faults"]:
-                return {"id": self._faults.add(fault_types.parse(_fields(request), from_outside=True))}
+                return {"id": faults.add(fault_types.parse(_fields(request), from_outside=True))}
             case "DELETE", ["faults"]:
                 faults.clear()
             case "DELETE", ["faults", number] if number.isdecimal():
@@ -134,45 +130,45 @@ class Control:
     def _advance(self, seconds: Any) -> dict[str, Any]:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
             raise ValueError(f"seconds: must be a number, not below 0, not {seconds!r}")
-        self._engine.clock.advance(seconds)
-        with self._store.lock:
-            return {"now_micros": self._engine.advance()}
+        self.api.engine.clock.advance(seconds)
+        with self.api.store.lock:
+            return {"now_micros": self.api.engine.advance()}
 
     def _requests(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         method, path = (query.get(name, [None])[0] for name in ("method", "path"))
-        found = self._log.find(method, path)
+        found = self.log.find(method, path)
         shown = [dataclasses.asdict(item) for item in found[-1000:]]
         for item in shown:
-            item["body"] = self._log.masked(item["body"].decode("utf-8", "replace"))
-        return {"total": self._log.total, "count": len(found), "data": shown}
+            item["body"] = self.log.masked(item["body"].decode("utf-8", "replace"))
+        return {"total": self.log.total, "count": len(found), "data": shown}
 
     def _overview(self, first: str) -> dict[str, Any]:
         if not (first.isascii() and first.isdecimal() and len(first) < 10):
             raise ValueError(f"from: must be how many pipelines to leave out, not {first!r}")
-        with self._store.lock:
-            self._engine.advance()
-            listed = self._store.listed()
+        with self.api.store.lock:
+            self.api.engine.advance()
+            listed = self.api.store.listed()
             shown = [_summary(job) for job in listed[int(first) : int(first) + _SHOWN_PIPELINES]]
-        last = list(self._log)[: -_SHOWN - 1 : -1]
+        last = list(self.log)[: -_SHOWN - 1 : -1]
         requests = [
             {"method": item.method, "path": item.path, "status": item.status, "time": item.time_micros}
             for item in last
         ]
-        not_judged = list(self._api.not_judged)[: -_SHOWN - 1 : -1]
+        not_judged = list(self.api.not_judged)[: -_SHOWN - 1 : -1]
         return {
             "total": len(listed),
             "pipelines": shown,
             "not_judged": [dataclasses.asdict(item) for item in not_judged],
-            "requests": {"total": self._log.total, "last": requests},
+            "requests": {"total": self.log.total, "last": requests},
         }
 
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
-        with self._store.lock:
-            self._engine.advance()
-            job = self._store.job_of(pipeline_id)
+        with self.api.store.lock:
+            self.api.engine.advance()
+            job = self.api.store.job_of(pipeline_id)
             if job is None:
                 raise RefusedError(404, f"there is no pipeline with the id {pipeline_id}")
-            not_judged = (item.what for item in self._api.not_judged if item.query == job.pipeline.query)
+            not_judged = (item.what for item in self.api.not_judged if item.query == job.pipeline.query)
             return {
                 **_summary(job),
                 "query": job.pipeline.query,
@@ -180,7 +176,7 @@ class Control:
                 "tags": job.pipeline.tags,
                 "checkpoints": [
                     {**dataclasses.asdict(item), "done": done}
-                    for item, done in self._engine.checkpoints(job)[: -_SHOWN - 1 : -1]
+                    for item, done in self.api.engine.checkpoints(job)[: -_SHOWN - 1 : -1]
                 ],
                 "errors": job.errors[: -_SHOWN - 1 : -1],
                 "not_judged": next(not_judged, ()),

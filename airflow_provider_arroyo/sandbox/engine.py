@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.enums import JobState
 from . import lifecycle, runs
 from .clock import Agenda, Clock, micros
 from .lifecycle import Cause, Millis, Transition, Variant, Version
-from .records import Checkpoint, Job, Store, new_id
+from .records import Checkpoint, Job, Pipeline, Store, new_id
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
@@ -206,11 +206,13 @@ class Engine(Agenda):
         else:
             self._poll(job)
 
-    def delete(self, job: Job) -> None:
-        """Let nothing more happen to a job, and forget its pipeline."""
-        job.turn += 1
-        self.touch(job)
-        self.store.remove(job.pipeline)
+    def delete(self, pipeline: Pipeline) -> None:
+        """Forget a pipeline, and let nothing more happen to its job."""
+        del self.store.pipelines[pipeline.id]
+        if (job := pipeline.job) is not None:
+            job.turn += 1
+            self.touch(job)
+            pipeline.job = None
 
     # -- moving -------------------------------------------------------------------------------------------
 

@@ -255,7 +255,7 @@ class Faults:
             case "kill_worker":
                 engine.lose_worker(job)
             case "delete":
-                engine.delete(job)
+                engine.delete(job.pipeline)
             case "stop":
                 job.wanted.stop = fault.mode
                 engine.want(job)

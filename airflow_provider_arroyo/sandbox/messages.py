@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .bodies import Shape
 
 T = TypeVar("T")
-_ORGANIZATION = re.compile(r"^admin/organizations/[^/]+/")
 _NO_PLAN = Evaluation(graph=None)
 _encode: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -141,11 +140,10 @@ class Routes:
     """The paths of a server.
 
     :param routes: in the order in which the ``allow`` header lists the methods of one path.
-    :param has_organizations: all of them are below ``admin/organizations/{id}`` too.
+    :param prefix: a regular expression for what comes before their paths.
     """
 
-    def __init__(self, routes: list[Route], *, has_organizations: bool) -> None:
-        self._has_organizations = has_organizations
+    def __init__(self, routes: list[Route], *, prefix: str) -> None:
         paths: dict[str, dict[str, Route]] = {}
         for route in routes:
             methods = paths.setdefault(route.path, {})
@@ -154,18 +152,16 @@ class Routes:
                 methods["HEAD"] = route
         # Fixed paths come before those with names.
         self._paths = [
-            (re.compile(path.replace("*", "([^/]+)")), paths[path])
+            (re.compile(prefix + path.replace("*", "([^/]+)")), paths[path])
             for path in sorted(paths, key=lambda path: path.count("*"))
         ]
 
     def find(self, method: str, path: str) -> tuple[Route | None, tuple[str, ...], str]:
-        """Find the route for a method and a path below ``/api/v1/``.
+        """Find the route for a method and a path.
 
         :returns: the route, or None; the parts of the path that name something, unescaped; the methods that are
             allowed, ``""`` if there is no such path.
         """
-        if self._has_organizations:
-            path = _ORGANIZATION.sub("", path)
         for pattern, methods in self._paths:
             if match := pattern.fullmatch(path):
                 ids = tuple(unquote(part) for part in match.groups())

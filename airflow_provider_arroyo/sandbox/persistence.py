@@ -98,8 +98,7 @@ class Persistence:
         return ValueError(f"data: {self._file} {problem}")
 
     def _restore(self, others: Mapping[str, Any], pipelines: list[Mapping[str, Any]]) -> None:
-        for value in pipelines:
-            self._store.add(_pipeline(value))
+        self._store.pipelines.update({value["id"]: _pipeline(value) for value in pipelines})
         for kind in _OTHERS:
             getattr(self._store, kind).update({value["id"]: value for value in others[kind]})
         for job in self._store.jobs():

@@ -192,22 +192,10 @@ class Store:
         self.tables: dict[str, dict[str, Any]] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.udfs: dict[str, dict[str, Any]] = {}
-        self._listed: list[Job] | None = None
 
     def dated(self, now_micros: int) -> int:
         """Return a moment as the database stores it."""
         return now_micros // self._unit * self._unit
-
-    def add(self, pipeline: Pipeline) -> None:
-        """Store a pipeline, or update it after it got another job."""
-        self.pipelines[pipeline.id] = pipeline
-        self._listed = None
-
-    def remove(self, pipeline: Pipeline) -> None:
-        """Forget a pipeline and its job."""
-        self.pipelines.pop(pipeline.id, None)
-        pipeline.job = None
-        self._listed = None
 
     def job_of(self, pipeline_id: str) -> Job | None:
         """Return the job of a pipeline; half-made records have none, and are not listed."""
@@ -216,10 +204,8 @@ class Store:
 
     def listed(self) -> list[Job]:
         """Return the jobs of what ``GET /pipelines`` lists: the newest pipeline first, without previews."""
-        if self._listed is None:
-            shown = [job for job in self.jobs() if not job.pipeline.preview]
-            self._listed = sorted(shown, key=lambda job: -job.pipeline.created_at)
-        return self._listed
+        shown = [job for job in self.jobs() if not job.pipeline.preview]
+        return sorted(shown, key=lambda job: -job.pipeline.created_at)
 
     def jobs(self) -> Iterator[Job]:
         """Return every job, those of previews included."""

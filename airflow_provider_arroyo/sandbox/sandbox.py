@@ -125,8 +125,10 @@ class ArroyoSandbox:
         self._api = Api(self.engine, created=self.faults.job_created)
         about = {"arroyo_version": version, "job_controller": job_controller}
         keys = [] if api_key is None else [api_key, self._token]
-        control = Control(self._api, self.faults, self.requests, about=about, secrets=keys, host=host)
-        app = App(self._api, control, self.faults, self.requests, api_key=api_key)
+        control = Control(
+            about=about, secrets=keys, host=host, api=self._api, faults=self.faults, log=self.requests
+        )
+        app = App(control=control, api=self._api, faults=self.faults, log=self.requests, api_key=api_key)
         self._persistence: Persistence | None = None
         if data is not None:
             self._persistence = Persistence(Path(data), self.engine)

@@ -38,7 +38,7 @@ class World:
         pipeline = Pipeline("pl", "x", "", 0, GRAPH, sources=sources)
         self.job = Job("job", pipeline, 0, Wanted(parallelism=1, interval_micros=1_000_000))
         pipeline.job = self.job
-        self.engine.store.add(pipeline)
+        self.engine.store.pipelines[pipeline.id] = pipeline
         self.seen: list[tuple[str, str]] = []
         self.engine.on_change.append(lambda job, before: self.seen.append((before, job.state)))
         self.engine.want(self.job)
