@@ -7,7 +7,7 @@ If in doubt, too much is masked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, names_user
@@ -16,6 +16,7 @@ from airflow_provider_arroyo.client.text_secrets import (
     Secret,
     echoed_values,
     mask,
+    redact_values,
     secrets_in_comment,
     secrets_in_text,
     without_values,
@@ -23,6 +24,10 @@ from airflow_provider_arroyo.client.text_secrets import (
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, Pipeline
+    from airflow_provider_arroyo.client.settings import ClientSettings
+
+_MAX_READ = 1_000_000
+"""Maximum length of a response that is read for a message, in characters. Messages show far less."""
 
 _MIN_VARIABLE_LENGTH = 8
 """An environment variable may be a secret whatever its name is; what is shorter is as likely a word of any text."""
@@ -59,6 +64,16 @@ def body_secret_values(body: Mapping[str, Any]) -> frozenset[str]:
     for one in definitions:
         found |= code_secret_values(one["definition"], one.get("language"))
     return frozenset(found | setting_secret_values(rest))
+
+
+def redactor(body: Mapping[str, Any] | None, settings: ClientSettings) -> Callable[[str], str]:
+    """Return a function that hides secrets in a server's text: those of a request, of the settings, and its own.
+
+    :param body: the body of the request; None if it has none.
+    :param settings: the settings used.
+    """
+    secrets = body_secret_values(body or {})
+    return lambda text: redact_values(settings.redact(text)[:_MAX_READ], secrets)
 
 
 def pipeline_secret_values(pipeline: Pipeline, job: Job | None = None) -> frozenset[str]:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_arroyo.client.body_secrets import body_secret_values
+from airflow_provider_arroyo.client.body_secrets import redactor
 from airflow_provider_arroyo.client.details import QueryValidation
 from airflow_provider_arroyo.client.endpoints import ping, validate_query
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
@@ -137,13 +136,12 @@ def _refused_in_other_words(
     if not request.changes or not found:
         # It may succeed if repeated.
         return None
-    secrets = body_secret_values(request.body or {})
-    shown = [redact_values(settings.redact(one.message), secrets) for one in found]
-    listed = "\n * ".join(shorten(one, 500) for one in shown[:_MAX_LISTED])
-    diagnostics = (replace(one, message=text) for one, text in zip(found, shown, strict=True))
+    shown = redactor(request.body, settings)
+    diagnostics = tuple(replace(one, message=shown(one.message)).with_place() for one in found)
+    listed = "\n * ".join(shorten(one.message, 500) for one in diagnostics[:_MAX_LISTED])
     return ArroyoQueryError(
         f"Arroyo refused the SQL, as a validation of it shows ({request} got status {error.status}, in words that "
         f"are not Arroyo's):\n * {listed}",
-        diagnostics=tuple(one.with_place() for one in diagnostics),
+        diagnostics=diagnostics,
         **data,
     )

@@ -46,16 +46,12 @@ _MAX_PAGES = 1000
 """The maximum number of pages. Arroyo fills each page, so a longer list would never end."""
 
 
-class Identified(Protocol):
-    """An item of a list that has pages."""
+class Named(Protocol):
+    """An item of a list that has pages, or in which names are looked up."""
 
     @property
     def id(self) -> str:
         """Its id."""
-
-
-class Named(Protocol):
-    """An item of a list in which names are looked up."""
 
     @property
     def name(self) -> str:
@@ -63,8 +59,7 @@ class Named(Protocol):
 
 
 Model = TypeVar("Model", bound=ApiModel)
-Item = TypeVar("Item", bound=Identified)
-NamedItem = TypeVar("NamedItem", bound=Named)
+Item = TypeVar("Item", bound=Named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +198,7 @@ def page_of_name(name: str) -> Callable[[HttpResponse], Listed[Pipeline]]:
     return read
 
 
-def with_name(items: Iterable[NamedItem], name: str) -> Iterator[NamedItem]:
+def with_name(items: Iterable[Item], name: str) -> Iterator[Item]:
     """Yield the items that have a name.
 
     :param items: a list, or all its pages.

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from airflow_provider_arroyo.client.body_secrets import redactor
 from airflow_provider_arroyo.client.details import OutputBatch
 from airflow_provider_arroyo.client.reading import object_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from airflow_provider_arroyo.text import shorten
 
@@ -74,7 +74,7 @@ def iter_batches(
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise ArroyoForeignResponseError(
                 f"{request.method} {settings.redact(response.url)} sent an event that is not Arroyo's: "
-                f"{shorten(redact_values(settings.redact(repr(chunk)), ()))}",
+                f"{shorten(redactor(request.body, settings)(repr(chunk)))}",
                 status=200,
                 **request.where,
             ) from err

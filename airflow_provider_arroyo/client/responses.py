@@ -7,19 +7,19 @@ anything else from a gateway counts as an outage.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from airflow_provider_arroyo.client.body_secrets import body_secret_values
+from airflow_provider_arroyo.client.body_secrets import redactor
 from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.lists import Listed
 from airflow_provider_arroyo.client.reading import UNREADABLE, NotJsonError, json_of, reason
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
-from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.client.tls import explain_plain_refusal
 from airflow_provider_arroyo.client.words import (
     CHECKPOINT_GONE,
@@ -47,9 +47,6 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.text import shorten
 
 T = TypeVar("T")
-
-_MAX_READ = 1_000_000
-"""Maximum length of a response that is read for a message, in characters. Messages show far less."""
 
 _REFUSALS = (400, 404, 409, 422, 500, 502, 503)
 """The statuses with which Arroyo itself refuses a request in words."""
@@ -113,11 +110,9 @@ class _Interpreter:
         """The server's message without secrets. Decisions use the unchanged text."""
         return self._redacted(self._response.text.strip() if self.own_words is None else self.own_words)
 
-    def _redacted(self, text: str) -> str:
-        """Return a text of the server without secrets of the settings or of the request."""
-        text = self._settings.redact(text)
-        # A response may hold SQL of its own, as half a pipeline does.
-        return redact_values(text[:_MAX_READ], body_secret_values(self._request.body or {}))
+    @cached_property
+    def _redacted(self) -> Callable[[str], str]:
+        return redactor(self._request.body, self._settings)
 
     def check_age(self) -> None:
         """Check that the response is current.

@@ -76,12 +76,13 @@ class ClientSettings:
     namespace: str = ""
 
     def __post_init__(self) -> None:
-        if "@" in self.base_url or "?" in self.base_url or "#" in self.base_url:
-            raise ValueError("base_url must not hold credentials, a query or a fragment")
-        if not _is_http_address(self.base_url):
-            raise ValueError(
-                f"base_url must be http(s)://host[:port][/path], got {shown_address(self.base_url)}"
-            )
+        for name in ("base_url", "console_url"):
+            address = getattr(self, name) or self.base_url
+            if not _is_http_address(address):
+                what = f"{name} must be http(s)://host[:port][/path], got {shown_address(address)}"
+                raise ValueError(what)
+            if any(sign in address for sign in "@?#"):
+                raise ValueError(f"{name} must not hold credentials, a query or a fragment")
         if self.base_url.endswith("/"):
             raise ValueError("base_url must not end with a slash")
         for name in ("connect_timeout_seconds", "read_timeout_seconds"):

@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_arroyo.client.checks import check_duration, check_integer, check_text
 from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 from airflow_provider_arroyo.hooks.connection import (
@@ -290,6 +289,8 @@ class ArroyoHook(BaseHook):
 
     def validate_query(self, query: str, udfs: Any = ()) -> QueryValidation:
         """Validate SQL without running it."""
+        from airflow_provider_arroyo.client.udf import as_udfs
+
         return self.client.validate_query(query, udfs=as_udfs(udfs))
 
     def list_job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:

@@ -149,7 +149,7 @@ def settings_from(connection: ConnectionFields) -> ClientSettings:
             proxies=fields.text_map("proxies"),
             connect_timeout_seconds=fields.seconds("connect_timeout", 5.0),
             read_timeout_seconds=fields.seconds("read_timeout", 30.0),
-            console_url=_console_url(fields),
+            console_url=fields.text("console_url"),
             namespace=_namespace(fields),
         )
     except ArroyoSettingsError:
@@ -192,21 +192,6 @@ def _namespace(fields: _Fields) -> str:
     if len(name) > MAX_NAMESPACE or not name.isprintable():
         raise fields.wrong("namespace", f"must be at most {MAX_NAMESPACE} printable characters, got {name!r}")
     return name
-
-
-def _console_url(fields: _Fields) -> str | None:
-    url = fields.text("console_url")
-    if url is None:
-        return None
-    parts = split_address(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {shown_address(url)}")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise fields.wrong(
-            "console_url",
-            "must not hold credentials, a query or a fragment: everyone who sees a task sees it",
-        )
-    return url
 
 
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:

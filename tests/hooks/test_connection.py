@@ -152,6 +152,7 @@ def test_credentials_in_the_host_are_refused_and_not_shown(host: str) -> None:
         *({"console_url": f"https://arroyo.example:x/{SECRET}"}, {"console_url": f"user:{SECRET}@arroyo"}),
         *({"console_url": f"ftp://arroyo.example/{SECRET}"}, {"console_url": f"https://h/?token={SECRET}"}),
         *({"console_url": f"https://user:{SECRET}@h"}, {"console_url": f"ftp://{SECRET}@x"}),
+        {"console_url": f"https://user:1/{SECRET}@h"},
     ],
     ids=str,
 )
