@@ -18,7 +18,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoForeignResponseError,
     Disposition,
 )
-from tests.client.conftest import ONCE, SPEC, Connect, free_port
+from tests.client.conftest import ONCE, SPEC, Connect
 from tests.client.server import CLOSE, HANG, RESET, Reply, Server, cut, reply
 
 CREATE = endpoints.create_pipeline(**SPEC)
@@ -41,8 +41,10 @@ def failure(client: ArroyoClient, request: Request[Any], disposition: Dispositio
 # -- not sent ------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_connection_is_retryable_and_names_host_and_port(connect: Connect) -> None:
-    address = f"http://127.0.0.1:{free_port()}"
+def test_a_refused_connection_is_retryable_and_names_host_and_port(
+    connect: Connect, closed_port: int
+) -> None:
+    address = f"http://127.0.0.1:{closed_port}"
     message = failure(connect(address), CREATE, RETRY)
     assert f"{address} refused the connection" in message
     assert "host and port" in message
@@ -127,9 +129,9 @@ def test_a_server_that_closes_on_a_large_body_is_reported(connect: Connect, serv
 
 @pytest.mark.parametrize("scheme", ["http://", ""], ids=["with scheme", "without"])
 def test_an_unreachable_proxy_is_named(
-    scheme: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    scheme: str, connect: Connect, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", f"{scheme}someone:pa55word@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("http_proxy", f"{scheme}someone:pa55word@127.0.0.1:{closed_port}")
     client = connect("http://arroyo.invalid", limits=ONCE)
     with pytest.raises(ArroyoConnectionError, match="proxy") as caught:
         client.send(CREATE)

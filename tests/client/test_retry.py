@@ -21,7 +21,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreachableError,
     Disposition,
 )
-from tests.client.conftest import PIPELINE, SPEC, Clock, Connect, failure, free_port
+from tests.client.conftest import PIPELINE, SPEC, Clock, Connect, failure
 from tests.client.server import CLOSE, RESET, Reply, Server, cut, reply
 from tests.support import Lines
 
@@ -110,9 +110,9 @@ def test_requests_that_may_have_taken_effect_are_not_repeated(
 @pytest.mark.parametrize("proxy", [False, True], ids=["direct", "proxy"])
 @pytest.mark.parametrize("request_", [CREATE, RESTART, READ], ids=str)
 def test_requests_that_were_not_sent_are_repeated(
-    request_: Request[Any], proxy: bool, connect: Connect, clock: Clock
+    request_: Request[Any], proxy: bool, connect: Connect, clock: Clock, closed_port: int
 ) -> None:
-    address = f"http://127.0.0.1:{free_port()}"
+    address = f"http://127.0.0.1:{closed_port}"
     client = connect("http://arroyo.invalid", proxies={"http": address}) if proxy else connect(address)
     assert isinstance(failure(client, request_), ArroyoUnreachableError)
     assert len(clock.slept) >= 10

@@ -274,7 +274,7 @@ def short_timeouts() -> Iterator[Pipeline]:
     """A pipeline, and a client with short timeouts."""
     with (
         ArroyoSandbox(clock=ManualClock(), seed=3) as sandbox,
-        AdvancingClient(sandbox, read_timeout_seconds=0.5) as client,
+        AdvancingClient(sandbox, connect_timeout_seconds=2, read_timeout_seconds=2) as client,
     ):
         yield Pipeline(sandbox, client)
 

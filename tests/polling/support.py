@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling import poll, shared
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.shared import SharedPoller
 from tests.polling.fake_arroyo import FakeArroyo
@@ -40,6 +43,12 @@ def a_logger(lines: Lines | None = None) -> logging.Logger:
     if lines is not None:
         log.addHandler(lines)
     return log
+
+
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waits get their first response from a slow machine, even after their deadline."""
+    for module in (poll, shared):
+        monkeypatch.setattr(module, "FIRST_POLL_SECONDS", LIMIT_SECONDS)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -12,7 +12,8 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 def test_the_clock_shows_the_time_of_day() -> None:
     before = time.time()
     shown = SteadyClock()()
-    assert before - 0.1 <= shown <= time.time() + 0.1
+    # It reads two clocks one after the other, and may be interrupted in between.
+    assert before - 1 <= shown <= time.time() + 1
 
 
 def test_the_clock_does_not_jump_with_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling import poll, shared
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import Connection, DaemonThreads
 from airflow_provider_arroyo.polling.names import SharedNames, resolve_ref
@@ -27,6 +26,7 @@ from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
+from tests.polling.support import patient, until
 from tests.polling.virtual_time import VirtualClock, now, virtual
 from tests.support import ENDLESS, Lines
 
@@ -111,7 +111,7 @@ def test_it_searches_every_two_seconds_until_the_deadline_and_logs_once(
 
 def test_a_longer_interval_and_until_are_respected(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     clock = FakeClock()
-    result = find(client, waiting(clock, seconds=1000), clock, interval_seconds=30, until=clock() + 95)
+    result = find(client, waiting(clock, seconds=1000), clock, interval_seconds=30, until=clock() + 115)
     assert (result.outcome, result.is_missing) == (Outcome.WAITING, True)
     assert sandbox.requests.count("GET", "/api/v1/pipelines*") == 4
 
@@ -222,7 +222,7 @@ async def test_in_an_outage_nothing_is_searched_for(
     is_away: bool, client: ArroyoClient, sandbox: ArroyoSandbox
 ) -> None:
     stopped, clock = _stopped(client, sandbox), SteadyClock()
-    wait = waiting(clock, seconds=1)
+    wait = waiting(clock, seconds=1000)
     wait.found(PipelineRef(pipeline_id=stopped, name="orders"))
     wait.observe(client.get_job(stopped), clock())
     wait.observe_error(ArroyoConnectionError("No response."), clock())
@@ -230,8 +230,10 @@ async def test_in_an_outage_nothing_is_searched_for(
     if is_away:
         sandbox.faults.status(503, path="*/jobs", times=None)
     sandbox.requests.clear()
-    result = await watch_name(sandbox, wait, clock, [])
-    assert result.outcome is Outcome.TIMED_OUT
+    watching = asyncio.create_task(watch_name(sandbox, wait, clock, []))
+    await until(lambda: sandbox.requests.count("GET", "*/jobs" if is_away else "/api/v1/pipelines") >= 3)
+    assert not watching.done()
+    watching.cancel()
     assert bool(sandbox.requests.count("GET", "/api/v1/pipelines")) is not is_away
 
 
@@ -313,8 +315,7 @@ async def test_a_name_is_looked_up_even_after_the_deadline(
     mode: str, client: ArroyoClient, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a triggerer that was not running when the deadline came."""
-    for module in (poll, shared):
-        monkeypatch.setattr(module, "FIRST_POLL_SECONDS", 30.0)  # for a slow machine
+    patient(monkeypatch)
     client.create_pipeline(name="orders", query=ENDLESS)
     clock: Any = FakeClock() if mode == "worker" else SteadyClock()
     states = frozenset({"Created", "Scheduling", "Running"})
@@ -347,8 +348,14 @@ async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox)
     ],
 )
 async def test_a_pipeline_that_cannot_be_read_concerns_only_its_own_name(
-    mode: str, fields: dict[str, Any], name: str, outcome: Outcome, sandbox: ArroyoSandbox
+    mode: str,
+    fields: dict[str, Any],
+    name: str,
+    outcome: Outcome,
+    sandbox: ArroyoSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    patient(monkeypatch)
     tolerance = timedelta(0 if outcome is Outcome.UNREACHABLE else 600)
     session = DamagingSession({"/pipelines": fields}, '"other"')
     with ArroyoClient(ClientSettings(base_url=sandbox.url), session=session) as client:

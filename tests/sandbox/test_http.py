@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import sys
 import threading
 
 import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from scripts.local_airflow import wait_until
 from tests.sandbox.support import Caller
 from tests.support import ENDLESS
 
 PING = b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\n\r\n"
 LAST_PING = b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 BODY = b'{"query": "SELECT 1"}'
+OWN_HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""An address on which no other test listens, so that none takes a port that was freed."""
 POST = b"POST /api/v1/pipelines/validate_query HTTP/1.1\r\nhost: x\r\nconnection: close\r\n%b\r\n"
 
 
@@ -124,15 +128,15 @@ def test_many_connections_at_once() -> None:
 
 def test_closing_leaves_no_threads_and_frees_the_port() -> None:
     before = threading.active_count()
-    with ArroyoSandbox(clock=ManualClock()) as sandbox:
-        held = [socket.create_connection(("127.0.0.1", sandbox.port), timeout=60) for _ in range(5)]
+    with ArroyoSandbox(clock=ManualClock(), host=OWN_HOST) as sandbox:
+        held = [socket.create_connection((OWN_HOST, sandbox.port), timeout=60) for _ in range(5)]
         sandbox.faults.hang()
         held[0].sendall(PING)
         assert held[0].recv(10)
-    assert threading.active_count() <= before
+    wait_until(lambda: threading.active_count() <= before, what="its threads to end", timeout_seconds=60)
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{sandbox.url}/api/v1/ping", timeout=60)
-    with ArroyoSandbox(clock=ManualClock(), port=sandbox.port) as again:
+    with ArroyoSandbox(clock=ManualClock(), host=OWN_HOST, port=sandbox.port) as again:
         assert requests.get(f"{again.url}/api/v1/ping", timeout=60).json() == "Pong"
     for client in held:
         client.close()
@@ -140,7 +144,7 @@ def test_closing_leaves_no_threads_and_frees_the_port() -> None:
 
 def test_a_sandbox_that_is_closed_does_not_come_back() -> None:
     clock = ManualClock()
-    with ArroyoSandbox(clock=clock) as sandbox:
+    with ArroyoSandbox(clock=clock, host=OWN_HOST) as sandbox:
         sandbox.faults.api_away(seconds=5)
     clock.advance(10)
     sandbox.faults.api_back()

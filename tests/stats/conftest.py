@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Stats
 
-from tests.tasks.conftest import _grace, arrange, client, pytest_generate_tests, sandbox
+from tests.tasks.conftest import _grace, _patient, arrange, client, pytest_generate_tests, sandbox
 
 from .server import StatsdServer
 
-__all__ = ["_grace", "arrange", "client", "pytest_generate_tests", "sandbox"]
+__all__ = ["_grace", "_patient", "arrange", "client", "pytest_generate_tests", "sandbox"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.polling.support import patient
 from tests.support import BROKEN as BROKEN
 from tests.support import ENDLESS
 from tests.tasks.harness import SYNC
@@ -47,6 +48,11 @@ def _grace(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = WaitPlan.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "stale_grace", defaults["stale_grace"] / SPEED)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch)
 
 
 @pytest.fixture
@@ -93,6 +99,17 @@ class Arrange:
                 return
             self.sandbox.advance(0.03)
         raise AssertionError(f"{pipeline_id} is {state}, not {states}")
+
+    def until_run(self, pipeline: str, run: int) -> None:
+        """Advance the sandbox's clock until that run of a pipeline, by its id or name, is Running."""
+        for _ in range(1000):
+            (job,) = [
+                one for one in self.sandbox.store.jobs() if pipeline in (one.pipeline.id, one.pipeline.name)
+            ]
+            if job.run_id >= run and self.sandbox.state(job.pipeline.id) == "Running":
+                return
+            self.sandbox.advance(0.03)
+        raise AssertionError(f"run {run} of {pipeline} is not Running")
 
     def after_polls(
         self, act: Callable[..., object], *values: Any, polls: int = 2, path: str = "*/jobs"

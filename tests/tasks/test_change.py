@@ -221,8 +221,7 @@ def test_a_new_checkpoint_interval_after_a_restart_restarts_once_more(arrange: A
     """Arroyo then repeats the restart, and the task is over when that is."""
     pipeline_id = arrange.pipeline("Running")
     arrange.client.restart_pipeline(pipeline_id)
-    arrange.until(pipeline_id, "Restarting")
-    arrange.until(pipeline_id, "Running")
+    arrange.until_run(pipeline_id, 2)
     make = update(pipeline_id, parallelism=None, checkpoint_interval=20, stable_for=1)
     result = succeeded(run_task(make, SYNC))
     assert (result["action"], result["state"], result["run_id"]) == ("updated", "Running", 3)
@@ -380,13 +379,14 @@ def test_a_server_that_needs_a_stop_first_gets_it_and_the_new_job_is_followed(
 def test_a_retried_update_waits_for_the_run_that_its_first_try_requested(mode: str, arrange: Arrange) -> None:
     """While Arroyo's controller is down, a pipeline has its new settings, but the old run continues without them."""
     pipeline_id, store = arrange.pipeline("Running"), StateStore()
-    arrange.sandbox.faults.controller_away(10)
+    arrange.sandbox.faults.controller_away()
     ended = run_task(update(pipeline_id, timeout=0.5), SYNC, FakeTaskInstance(state_store=store))
     assert "did not become Running" in str(ended.error), ended.error
     before = arrange.client.get_job(pipeline_id)
     assert before is not None
     assert before.run_id == 1
     arrange.sandbox.requests.clear()
+    arrange.after_polls(arrange.sandbox.faults.controller_back)
     result = succeeded(run_task(update(pipeline_id), mode, FakeTaskInstance(try_number=2, state_store=store)))
     assert changes(arrange.sandbox) == []
     assert (result["action"], result["run_id"]) == ("updated", 2)

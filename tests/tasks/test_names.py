@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,10 +66,12 @@ def test_a_cleared_stop_of_an_ended_run_never_stops_the_successor(arrange: Arran
     assert arrange.state(new) == "Running"
 
 
-@pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
+@pytest.mark.parametrize("make_store", [lambda: None, StateStore], ids=["before 3.3", "3.3"])
 def test_a_second_try_of_a_delete_does_not_delete_the_successor(
-    sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
+    sandbox: ArroyoSandbox, arrange: Arrange, make_store: Callable[[], StateStore | None]
 ) -> None:
+    store = make_store()
+
     def make(**mode: Any) -> Any:
         return ArroyoDeletePipelineOperator(task_id="a_task", pipeline_name="orders", **mode)
 
@@ -153,7 +156,9 @@ def test_a_finished_one_of_yesterday_is_not_meant(
 ) -> None:
     arrange.pipeline("Finished", query=BOUNDED)
     sandbox.advance(2)
-    today = arrange.pipeline("Running", query=BOUNDED.replace("'20'", "'40'"))
+    # It lasts for minutes, however slow the machine is, until the clock is advanced.
+    today = arrange.pipeline("Running", query=BOUNDED.replace("'20'", "'90000'"))
+    arrange.after_polls(sandbox.advance, 1000)
     ended = run_task(sense(None, "Finished", pipeline_name="orders"), mode)
     assert ended.error is None, ended.error
     assert (ended.result["pipeline_id"], ended.result["state"]) == (today, "Finished")
@@ -192,14 +197,14 @@ def test_a_pipeline_that_stops_during_the_wait_is_still_meant(
     assert f"({meant}) did not become Running within 8.0 s" in str(ended.error)
 
 
-@pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
+@pytest.mark.parametrize("make_store", [lambda: None, StateStore], ids=["before 3.3", "3.3"])
 def test_a_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
-    sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
+    sandbox: ArroyoSandbox, arrange: Arrange, make_store: Callable[[], StateStore | None]
 ) -> None:
     arrange.pipeline("Finished", query=BOUNDED)
     sandbox.advance(2)
     today = arrange.pipeline("Running")
-    ti = FakeTaskInstance(state_store=store)
+    ti = FakeTaskInstance(state_store=make_store())
     operator = sense(None, "Stopped", pipeline_name="orders")(mode="reschedule", poke_interval=60)
     assert operator.poke(context(ti)) is False
     arrange.client.patch_pipeline(today, stop="immediate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,9 +40,11 @@ class Pokes:
         return [text.split(" after ")[0] for _, text in lines]
 
 
-@pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
-def test_an_unchanged_state_is_logged_by_the_first_poke(store: StateStore | None, arrange: Arrange) -> None:
-    pipeline_id = arrange.pipeline("Running")
+@pytest.mark.parametrize("make_store", [lambda: None, StateStore], ids=["before 3.3", "3.3"])
+def test_an_unchanged_state_is_logged_by_the_first_poke(
+    make_store: Callable[[], StateStore | None], arrange: Arrange
+) -> None:
+    pipeline_id, store = arrange.pipeline("Running"), make_store()
     pokes = Pokes(pipeline_id, store)
     begin, state = pokes.poke()
     assert begin.startswith("Waiting for Finished: ")

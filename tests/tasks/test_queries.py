@@ -16,12 +16,14 @@ from airflow_provider_arroyo.pipelines.preview import Preview
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
+from .conftest import Arrange
 from .harness import FakeTaskInstance
 
 ROWS = """\
 CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
 SELECT counter, counter * 2 AS double FROM impulse;"""
-FEW_ROWS = ROWS.replace("'50'", "'10', message_count = '60'")
+FEW_ROWS = ROWS.replace("'50'", "'10', message_count = '300'")
+"""They last until the clock is advanced, even on a slow machine; a preview of a minute would be stopped."""
 REFUSED = """\
 CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
 SELECT nothing FROM impulse;"""
@@ -93,10 +95,11 @@ def test_rows_are_returned_and_the_preview_is_stopped(sandbox: ArroyoSandbox) ->
     assert result["console_url"] in ti.xcoms.values()
 
 
-def test_a_preview_that_ends_returns_its_rows(sandbox: ArroyoSandbox) -> None:
-    result = run(preview(FEW_ROWS, max_rows=100))
+def test_a_preview_that_ends_returns_its_rows(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    arrange.after_polls(sandbox.advance, 30, polls=1, path="*/output")
+    result = run(preview(FEW_ROWS, max_rows=1000))
     assert result["state"] == "Finished"
-    assert result["missed_rows"] + len(result["rows"]) == 60
+    assert result["missed_rows"] + len(result["rows"]) == 300
     assert stops(sandbox) == []
 
 

@@ -20,6 +20,7 @@ from tests.support import ONE_ENDS
 
 from .conftest import BROKEN, Arrange
 from .harness import DEFERRED, SYNC, context, run_task, stop
+from .test_meanwhile import at_request
 
 pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
 
@@ -51,10 +52,7 @@ def resumed(arrange: Arrange) -> str:
 def restarted_and_stopped_by_force(arrange: Arrange) -> str:
     pipeline_id = arrange.pipeline("Running")
     arrange.client.restart_pipeline(pipeline_id)
-    # A state in between can be too short to be seen.
-    while (job := arrange.client.get_job(pipeline_id)) is None or job.run_id < 2:
-        arrange.sandbox.advance(0.03)
-    arrange.until(pipeline_id, "Running")
+    arrange.until_run(pipeline_id, 2)
     arrange.client.patch_pipeline(pipeline_id, stop="force")
     arrange.until(pipeline_id, "Stopped")
     return pipeline_id
@@ -187,9 +185,12 @@ def test_a_new_pipeline_runs_and_takes_its_final_checkpoint(arrange: Arrange) ->
     assert ended.result["checkpoint"]["epoch"] == 1
 
 
-def test_a_pipeline_that_never_ran_has_no_checkpoint(arrange: Arrange) -> None:
-    arrange.sandbox.faults.late_pickup("*", seconds=4)
+def test_a_pipeline_that_never_ran_has_no_checkpoint(
+    arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrange.sandbox.faults.late_pickup("*", seconds=1000)
     pipeline_id = arrange.pipeline()
+    at_request(monkeypatch, after=lambda: arrange.sandbox.advance(1000))
     ended = run_task(stop(pipeline_id), SYNC)
     assert (ended.result["state"], ended.result["run_id"]) == ("Stopped", 0)
     text = f"Pipeline 'orders' ({pipeline_id}) was stopped before its first run, so it has no checkpoint."

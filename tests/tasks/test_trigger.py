@@ -285,7 +285,7 @@ def test_a_stop_on_timeout_uses_the_rotated_key(
         sandbox.faults.status(401, path="*/jobs", times=1)
 
     use_key("old-key")
-    arrange.after_polls(rotate, polls=4)
+    arrange.after_polls(rotate)
     ended = run_task(submit(wait_for="Finished", timeout=3, stop_on_kill="checkpoint"), mode)
     assert isinstance(ended.error, ArroyoTaskError)
     (patch,) = sandbox.requests.find("PATCH")
