@@ -206,7 +206,7 @@ class LocalAirflow(processes.Running):
             request.add_header("Authorization", f"Bearer {self._token}")
         for attempt in range(_LOCKED_TRIES):
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:
+                with urllib.request.urlopen(request, timeout=120) as response:
                     text = response.read()
                 break
             except urllib.error.HTTPError as error:

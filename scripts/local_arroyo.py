@@ -49,7 +49,7 @@ class ArroyoServer:
             headers["Authorization"] = f"Bearer {self._api_key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, method=method, data=data, headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             text = response.read()
         return json.loads(text) if text else None
 
@@ -107,7 +107,7 @@ class SandboxServer(processes.Running, ArroyoServer):
             mark=self._mark,
             cwd=self._log.parent,
         )
-        wait_until(self._responds, what="a response of the sandbox", timeout_seconds=30)
+        wait_until(self._responds, what="a response of the sandbox", timeout_seconds=120)
 
     def stop(self) -> None:
         """End it; safe to call twice."""

@@ -153,7 +153,7 @@ def _namespaces(draw: random.Random) -> Sequence[str]:
 
 
 def _let_settle(
-    environment: Environment, scenarios: Sequence[Scenario], *, limit_seconds: float = 10.0
+    environment: Environment, scenarios: Sequence[Scenario], *, limit_seconds: float = 60.0
 ) -> None:
     """Wait until every pipeline is in its final state, but at most until the limit."""
     until = time.monotonic() + limit_seconds

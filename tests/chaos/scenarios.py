@@ -29,7 +29,7 @@ TRIES_WITH_CRASHES = 5
 
 MAX_TRIES = 40
 
-STATE_TIMEOUT_SECONDS = 20.0
+STATE_TIMEOUT_SECONDS = 60.0
 """How long a pipeline may take, on a busy machine, to reach the state that was requested."""
 
 OUTCOMES_LOGGED = (

@@ -14,7 +14,7 @@ from .watching import run_watching
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_pipeline_is_lost_duplicated_or_stopped_without_a_request(version: str) -> None:
     logs: list[str] = []
-    figures = batch(version, scenarios=20, seed="quick", workers=10, limit_seconds=100, report=logs.append)
+    figures = batch(version, scenarios=20, seed="quick", workers=10, limit_seconds=300, report=logs.append)
     assert figures.has_passed, "\n\n".join([table([figures]), *logs])
     assert figures.tasks >= 40
     # Otherwise nothing was tested.

@@ -78,7 +78,7 @@ def wait_for_log(
             return any(".trigger." in path.name and path.stat().st_size > 0 for path in files)
         return text in log_of(airflow, case, run_id, attempt)
 
-    wait_until(has_text, what=f"{text!r} in the log of {case}", timeout_seconds=90)
+    wait_until(has_text, what=f"{text!r} in the log of {case}", timeout_seconds=180)
 
 
 def stops_of(sandbox: ArroyoSandbox, case: str) -> list[str]:
@@ -98,7 +98,7 @@ def test_a_task_that_is_marked_failed_stops_its_pipeline(
     case = f"marked_in_{where}"
     airflow.mark_failed(f"stop_on_kill_{case}", runs[case], "submit")
     wait_until(
-        lambda: sandbox.state(case) == "Stopped", what=f"pipeline {case} to be stopped", timeout_seconds=60
+        lambda: sandbox.state(case) == "Stopped", what=f"pipeline {case} to be stopped", timeout_seconds=180
     )
     wait_for_log(airflow, case, runs[case], "Stop requested (checkpoint), because its task ended")
     assert stops_of(sandbox, case) == ["checkpoint"]
@@ -134,7 +134,7 @@ def test_a_triggerer_that_continues_after_a_freeze_stops_nothing(
         files = airflow.task_log_files(f"stop_on_kill_{moved}", runs[moved], "submit")
         return sum(".trigger." in path.name for path in files)
 
-    wait_until(lambda: logs() == 2, what="the wait to be taken over", timeout_seconds=120)
+    wait_until(lambda: logs() == 2, what="the wait to be taken over", timeout_seconds=240)
     airflow.signal_triggerer(1, signal.SIGCONT)
     wait_for_log(airflow, moved, runs[moved], "The wait continues in another triggerer")
     wait_for_log(airflow, late, runs[late], "a later try of its task has begun")

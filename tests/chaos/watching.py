@@ -38,7 +38,7 @@ STORED_SECONDS = 0.3
 MAX_RESTARTS = 3
 """More restarts than the faults of the whole server cause."""
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 240.0
 
 
 class Watcher:

@@ -197,7 +197,8 @@ def test_broken_headers(
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
     # Retried, in case the machine is too busy to respond in that time.
     client.with_limits(max_elapsed_seconds=20).get_pipeline("pl_1")
-    assert [str(one.message) for one in recwarn] == []
+    # What earlier tests left open is collected at any time.
+    assert [str(one.message) for one in recwarn if one.category is not ResourceWarning] == []
 
 
 def test_large_headers_are_accepted(client: ArroyoClient, server: Server) -> None:

@@ -68,7 +68,7 @@ class Postgres:
                 **self._as_user,
             )
         try:
-            wait_until(self._is_ready, what="PostgreSQL to be ready", timeout_seconds=60)
+            wait_until(self._is_ready, what="PostgreSQL to be ready", timeout_seconds=180)
             self._run("createdb", "--host", "127.0.0.1", f"--port={self._port}", "-U", "airflow", "airflow")
         except BaseException:
             self.stop()

@@ -64,12 +64,12 @@ def test_a_wait_shows_its_link_and_outlives_its_triggerer(
     def triggerer() -> psutil.Process | None:
         return airflow.triggerer_of(trigger_logs(airflow, dag_id, run_id, "watch"))
 
-    wait_until(lambda: triggerer() is not None, what="the trigger to start", timeout_seconds=60)
+    wait_until(lambda: triggerer() is not None, what="the trigger to start", timeout_seconds=180)
     pipeline_id = airflow.xcom(dag_id, run_id, "submit")["pipeline_id"]
 
     link = airflow.links(dag_id, run_id, "watch")["Arroyo console"]
     assert link == f"{arroyo.url}/pipelines/{pipeline_id}"
-    with urllib.request.urlopen(str(link), timeout=10) as page:
+    with urllib.request.urlopen(str(link), timeout=60) as page:
         assert page.status == 200
 
     killed = triggerer()
@@ -77,7 +77,7 @@ def test_a_wait_shows_its_link_and_outlives_its_triggerer(
     processes.kill_tree(killed)
     airflow.start_component("triggerer")
     wait_until(
-        lambda: triggerer() is not None, what="the wait to continue in another one", timeout_seconds=120
+        lambda: triggerer() is not None, what="the wait to continue in another one", timeout_seconds=240
     )
     assert airflow.task_states(dag_id, run_id)["watch"] == "deferred"
     assert arroyo.pipeline_state(pipeline_id) == "Running"

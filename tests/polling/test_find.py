@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -105,7 +106,8 @@ def test_it_searches_every_two_seconds_until_the_deadline_and_logs_once(
     (line,) = [text for _, text in lines.lines]
     assert line.startswith("No such pipeline yet: orders; waiting for Running, ")
     error = str(explain(result, wait.plan.pipeline))
-    assert "There is no pipeline named 'orders' after 30" in error
+    # The clock also shows the time that passes really.
+    assert re.search(r"There is no pipeline named 'orders' after 3\d", error)
     assert "Check the name" in error
 
 

@@ -108,7 +108,8 @@ async def test_waits_survive_an_api_that_is_down(pipelines: int) -> None:
         tasks = connection.start(*names, target="Stopped")
         await until(lambda: sandbox.requests.count("GET", "*jobs") >= 3)
         sandbox.faults.api_away()
-        await until(lambda: connection.lines.text("WARNING").count("retry 3 of 10") == len(names))
+        # Not a warning, if a list that was on its way came after the first failure.
+        await until(lambda: connection.lines.text().count("retry 3 of 10") >= len(names))
         for name in names:
             sandbox.faults.stop(name)
         sandbox.advance(10)

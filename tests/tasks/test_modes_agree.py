@@ -75,9 +75,11 @@ def _created_later(arrange: Arrange, id_: str | None = None) -> Make:
             else:
                 client.put_pipeline(id_, name="orders", query=ENDLESS)
 
-    arrange.after_polls(create, polls=1, path="*")
     if id_ is None:
+        arrange.after_polls(create, polls=1, path="*")
         return sense(None, pipeline_name="orders")
+    # A poll has found that there is none: it takes two responses.
+    arrange.after_polls(create, polls=2, path=f"*/{id_}/jobs")
     return sense(id_, if_missing="wait")
 
 

@@ -55,7 +55,7 @@ class Site(LocalAirflow):
         self._env["AIRFLOW__API__BASE_URL"] = self.url + BASE_PATH
         self._env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{self.url}{BASE_PATH}/execution/"
 
-    def start(self, *, timeout_seconds: float = 120.0) -> None:
+    def start(self, *, timeout_seconds: float = 300.0) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         passwords = self.home / "simple_auth_manager_passwords.json.generated"
         passwords.write_text(json.dumps({name: name for name in USERS}))
@@ -87,7 +87,7 @@ class Site(LocalAirflow):
             cwd=self.home,
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=600,
         )
 
     def token(self, user: str) -> str:
@@ -235,7 +235,7 @@ def id_of(sandbox: ArroyoSandbox, name: str) -> str:
     """Return the id of a pipeline by its name."""
     import requests
 
-    pipelines = requests.get(f"{sandbox.url}/api/v1/pipelines?limit=1000", timeout=10).json()["data"]
+    pipelines = requests.get(f"{sandbox.url}/api/v1/pipelines?limit=1000", timeout=60).json()["data"]
     return next(str(pipeline["id"]) for pipeline in pipelines if pipeline["name"] == name)
 
 
@@ -244,6 +244,6 @@ def create(sandbox: ArroyoSandbox, name: str, **fields: Any) -> str:
     import requests
 
     body = {"name": name, "query": ENDLESS, "parallelism": 1, **fields}
-    response = requests.post(f"{sandbox.url}/api/v1/pipelines", json=body, timeout=10)
+    response = requests.post(f"{sandbox.url}/api/v1/pipelines", json=body, timeout=60)
     response.raise_for_status()
     return str(response.json()["id"])

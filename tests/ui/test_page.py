@@ -90,7 +90,7 @@ def test_with_the_keyboard_the_focus_returns_to_the_row(admin: Visitor) -> None:
         return bool(row.count())
 
     # The names arrive after the rows, which are then sorted by them.
-    wait_until(is_scrolled_to, what="the row in the middle", timeout_seconds=30)
+    wait_until(is_scrolled_to, what="the row in the middle", timeout_seconds=120)
     row.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="pipeline-512")).to_be_focused()
