@@ -16,14 +16,13 @@ from airflow_provider_arroyo.pipelines.preview import Preview
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
-from .conftest import Arrange
 from .harness import FakeTaskInstance
 
 ROWS = """\
 CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
 SELECT counter, counter * 2 AS double FROM impulse;"""
 FEW_ROWS = ROWS.replace("'50'", "'10', message_count = '300'")
-"""They last until the clock is advanced, even on a slow machine; a preview of a minute would be stopped."""
+"""They last until the clock is advanced, even on a slow machine; Arroyo ends a preview after a minute."""
 REFUSED = """\
 CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
 SELECT nothing FROM impulse;"""
@@ -95,8 +94,18 @@ def test_rows_are_returned_and_the_preview_is_stopped(sandbox: ArroyoSandbox) ->
     assert result["console_url"] in ti.xcoms.values()
 
 
-def test_a_preview_that_ends_returns_its_rows(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    arrange.after_polls(sandbox.advance, 30, polls=1, path="*/output")
+def test_a_preview_that_ends_returns_its_rows(
+    sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = Preview._rows, list[OutputBatch]()
+
+    def rows(one: Preview, output: OutputBatch) -> Any:
+        if not seen:
+            sandbox.advance(30)
+        seen.append(output)
+        return read(one, output)
+
+    monkeypatch.setattr(Preview, "_rows", rows)
     result = run(preview(FEW_ROWS, max_rows=1000))
     assert result["state"] == "Finished"
     assert result["missed_rows"] + len(result["rows"]) == 300
