@@ -208,7 +208,7 @@ def test_arguments_of_a_newer_version_are_an_error(arrange: Arrange) -> None:
     trigger = held(sense(arrange.pipeline("Running"), "Stopped", timeout=100), 0)
     trigger.version = 99
     (payload,) = asyncio.run(fire(rebuilt(trigger)))
-    assert "have version 99, but this package reads versions up to 1" in str(result_of(payload).error)
+    assert "have version 99, but this package reads up to 1" in str(result_of(payload).error)
 
 
 # -- during the hold -------------------------------------------------------------------------------------------
