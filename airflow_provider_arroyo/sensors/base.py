@@ -213,9 +213,10 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
         :returns: the task's result once the wait is over, else False.
         """
-        wait = self._begin()
+        memory = PokeMemory(self._state_store, self._ti)
+        wait = self._begin(memory=memory)
         result = self._poll(wait, stop_when=partial(may_reschedule, wait))
-        PokeMemory(self._state_store, self._ti).keep(wait, result, self.log)
+        memory.keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
             # Airflow would end it next, without saying what happened.
@@ -234,7 +235,12 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
     # -- one wait ----------------------------------------------------------------------------------------------
 
-    def _begin(self, began: float | None = None) -> PipelineWait:
+    def _begin(self, began: float | None = None, *, memory: PokeMemory | None = None) -> PipelineWait:
+        """Return a wait for the pipeline, which is looked up.
+
+        :param began: when the wait began, if that was in an earlier stretch of work; default None: it begins now.
+        :param memory: what earlier pokes saw; default None: this is no poke.
+        """
         from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 
         # An outage counts from here, including the look-up of the pipeline.
@@ -242,18 +248,15 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
         self._step = f"Looking up pipeline {pipeline_id or name!r}"
-        is_later_poke = False
-        if began is None and self.reschedule and not self.deferrable:
-            first = self._ti.get_first_reschedule_date(self._context)
-            if is_later_poke := first is not None:
-                # A poke that is followed by another one had a response.
-                began, self._has_waited = first.timestamp(), True
-                self._first_poke = began
+        earlier: PokeMemory | None = None
+        if memory is not None and (first := self._ti.get_first_reschedule_date(self._context)) is not None:
+            # A poke that is followed by another one had a response.
+            began, self._has_waited = first.timestamp(), True
+            self._first_poke, earlier = began, memory
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._note(str(name)).get("pipeline_id")
-        memory = PokeMemory(self._state_store, self._ti)
-        if is_later_poke and known_id and memory.pipeline.pipeline_id == known_id:
+        if earlier is not None and known_id and earlier.pipeline.pipeline_id == known_id:
             # A pipeline that an earlier poke saw must exist.
             pipeline_id, may_be_missing = known_id, False
         limits = self._limits(timedelta(seconds=float(self.timeout)), began)
@@ -267,16 +270,16 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         failed: ArroyoError | None = None
         if pipeline_id is not None:
             # An earlier poke saw a pipeline that was deleted since; the wait reports this, alike in every mode.
-            may_be_gone = may_be_missing or is_later_poke
+            may_be_gone = may_be_missing or earlier is not None
             pipeline, failed = self._look_up(pipeline_id, limits["deadline"], may_be_missing=may_be_gone)
-            if pipeline.name is None and is_later_poke:
-                pipeline = replace(pipeline, name=memory.pipeline.name)
+            if pipeline.name is None and earlier is not None:
+                pipeline = replace(pipeline, name=earlier.pipeline.name)
             self._show_link(pipeline)
             plan = replace(plan, pipeline=pipeline)
-            level = logging.DEBUG if is_later_poke else logging.INFO
+            level = logging.INFO if earlier is None else logging.DEBUG
             self._log_begin(f"Waiting for {plan.goal}", pipeline, level=level)
         # A name is looked up as part of polling, since there may be no such pipeline yet.
-        wait = self._new_wait(plan, now, earlier=memory.progress(plan, now) if is_later_poke else None)
+        wait = self._new_wait(plan, now, earlier=None if earlier is None else earlier.progress(plan, now))
         if failed is not None:
             # The wait retries this like a failed poll, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)

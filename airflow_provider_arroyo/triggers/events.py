@@ -175,7 +175,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 keeping.cancel()
 
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> ArroyoError | None:
-        """Poll until there is something to report; return the error, if any."""
+        """Poll until there is something to report; return the error that ended it, if one did."""
         from airflow_provider_arroyo.monitoring.outcome import Outcome
         from airflow_provider_arroyo.polling.names import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
@@ -197,7 +197,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             )
         if self.pipeline_name is not None and result.outcome is Outcome.DELETED:
             watch.find_again()
-        return result.error
+        return result.error if result.outcome is Outcome.ERROR else None
 
     async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
         """Pause after an error that another poll does not fix; log it once."""

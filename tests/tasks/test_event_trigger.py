@@ -8,16 +8,21 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import StopMode
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.watch import EventWatch
+from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.triggers import events
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
+from tests.monitoring.support import REFUSED
 from tests.polling.support import until
 from tests.support import ENDLESS, Lines
 from tests.tasks.conftest import BROKEN, Arrange
@@ -108,6 +113,22 @@ async def watching(
 def test_invalid_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ArroyoPipelineEventTrigger(**arguments)
+
+
+async def test_an_event_of_the_checkpoints_while_a_poll_fails_causes_no_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Poller:
+        async def watch(self, *_: Any, **__: Any) -> WaitResult:
+            return WaitResult(outcome=Outcome.REACHED, error=REFUSED)
+
+    @asynccontextmanager
+    async def shared_poller(*_: Any) -> AsyncIterator[Poller]:
+        yield Poller()
+
+    monkeypatch.setattr("airflow_provider_arroyo.polling.shared.shared_poller", shared_poller)
+    trigger, watch = ArroyoPipelineEventTrigger(pipeline_id="pl_1"), cast("EventWatch", None)
+    assert await trigger._watch(watch, SteadyClock()) is None
 
 
 def test_equivalent_watchers_are_the_same_for_airflow() -> None:
