@@ -265,15 +265,20 @@ class CheckpointAge:
         epoch = 0 if last is None else last.epoch
         finished = None if last is None else last.finish_time_micros
         # Without the server's time, it is only known that the checkpoint finished since the last reading.
-        age = 0.0 if server_time is None else server_time - (finished or 0) / 1e6
+        age = 0.0 if server_time is None else max(0.0, server_time - (finished or 0) / 1e6)
+        possible = max(0.0, now - (self.since if self.read_at is None else self.read_at))
         if self.read_at is None and self.may_be_older:
             began = max(finished or 0, job.start_time_micros or 0, job.created_at_micros) / 1e6
-            # One more reading confirms it, however wrong the clocks are.
-            older = min((now if server_time is None else server_time) - began, self.max_age_seconds)
-            self.since = min(self.since, now - max(0.0, older - self.step_seconds))
-        elif finished is not None and (self.read_at is None or epoch != self.epoch):
-            earliest = self.since if self.read_at is None else self.read_at
-            self.since = now - min(max(0.0, age), max(0.0, now - earliest))
+            older = (now if server_time is None else server_time) - began
+            if older > possible:
+                # One more reading must confirm it, since the clocks may be wrong.
+                older = max(possible, min(older, self.max_age_seconds) - self.step_seconds)
+            self.since = now - max(0.0, older)
+        elif finished is not None and self.read_at is None:
+            self.since = now - min(age, possible)
+        elif finished is not None and epoch != self.epoch:
+            # It finished since the last reading, so a higher age shows that a clock is wrong.
+            self.since = now - (age if age <= possible else 0.0)
         self.epoch, self.finished_at_micros, self.read_at, self.may_be_older = epoch, finished, now, False
         return now - self.since >= self.max_age_seconds
 

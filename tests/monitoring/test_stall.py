@@ -27,12 +27,19 @@ class Server:
     :param stalls: when each stall starts and ends, seconds after the pipeline was created.
     :param skew: how far the server's clock is ahead of the watcher's.
     :param age: how long it has been running when the watch begins.
+    :param date_skew: how far the clock of a gateway, which writes its own date, is ahead of the server's.
     """
 
     def __init__(
-        self, *stalls: tuple[float, float], skew: float = 0.0, age: float = 0.0, has_date: bool = True
+        self,
+        *stalls: tuple[float, float],
+        skew: float = 0.0,
+        age: float = 0.0,
+        has_date: bool = True,
+        date_skew: float = 0.0,
     ) -> None:
         self.stalls, self.skew, self.age, self.has_date = stalls, skew, age, has_date
+        self.date_skew = date_skew
 
     def job(self, state: str = "Running", run: int = 1, **more: Any) -> Job:
         began = int((T0 - self.age + self.skew) * 1e6)
@@ -62,7 +69,7 @@ class Server:
             )
             for number, at in enumerate(ends, 1)
         )
-        return Reading(found, now + self.skew if self.has_date else None)
+        return Reading(found, now + self.skew + self.date_skew if self.has_date else None)
 
 
 def watch(memory: EventMemory | None = None, now: float = T0) -> EventWatch:
@@ -116,6 +123,20 @@ def test_each_stall_is_one_event(skew: float, has_date: bool) -> None:
     for (at, _), last in zip(found, (490, 1490), strict=True):
         assert last + 100 <= at + 1e-6
         assert at <= last + 100 + (10 if has_date else 20) + 1e-6
+
+
+@pytest.mark.parametrize("date_skew", [3600.0, -3600.0])
+def test_a_gateways_wrong_clock_reports_no_stall_too_early(date_skew: float) -> None:
+    ((at, event),) = play(watch(), Server((500, 900), date_skew=date_skew), 1_000)
+    assert event == "job_1/checkpoint-49/NoCheckpoint"
+    assert 490 + 100 <= at <= 490 + 100 + 20 + 1e-6
+
+
+def test_a_checkpoint_between_the_begin_of_a_watch_and_its_first_reading_counts() -> None:
+    # The watch begins 3 s before checkpoint 50, and first reads 7 s after it.
+    ((at, event),) = play(watch(), Server((501, 900), age=497.0), 200)
+    assert event == "job_1/checkpoint-50/NoCheckpoint"
+    assert at >= 3 + 100
 
 
 @pytest.mark.parametrize("skew", [0.0, 3600.0, -3600.0])
