@@ -115,7 +115,7 @@ class JobPolls:
         if target is None:
             target = self._targets[pipeline_id] = Target(pipeline_id, sent_at=waiter.joined_at, job=job)
             self._must_parse = True
-        target.waiters.add(waiter)
+        target.waiters.append(waiter)
         target.wants_next = True
         self._limits[waiter.interval_seconds, waiter.tolerance_seconds] += 1
         if len(target.waiters) == 1:
@@ -131,7 +131,7 @@ class JobPolls:
 
     def leave(self, waiter: Waiter, target: Target) -> None:
         """Poll no longer for a waiter."""
-        target.waiters.discard(waiter)
+        target.waiters.remove(waiter)
         self._limits[waiter.interval_seconds, waiter.tolerance_seconds] -= 1
         self._limits += Counter()  # keeps what is positive
         if not target.waiters:

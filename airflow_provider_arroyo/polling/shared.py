@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
@@ -45,17 +44,34 @@ class SharedPoller:
     :param connect: returns the client; awaited for the first poll.
     :param run: runs a blocking function in a thread.
     :param monotonic: a monotonic clock in seconds.
+    :param on_unused: called after its last user, see :func:`shared_poller`; default None.
     """
 
     def __init__(
-        self, connect: Connect, *, run: Run | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        connect: Connect,
+        *,
+        run: Run | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        on_unused: Callable[[], object] | None = None,
     ) -> None:
-        self.users = 0
-        """How many waits use it; see :func:`shared_poller`."""
+        self._users = 0
+        self._on_unused = on_unused
         self._connection = Connection(connect, run or DaemonThreads("arroyo-poll").run, monotonic)
         self._jobs = JobPolls(self._connection)
         self._details = DetailReader(self._connection)
         self._names = SharedNames(self._connection)
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if not self._users:
+            if self._on_unused is not None:
+                self._on_unused()
+            self._connection.close()
 
     async def watch(
         self,
@@ -166,6 +182,7 @@ class SharedPoller:
                         resolve_at = now + resolve_seconds
                     due = min(due, resolve_at)
                 seconds = max(0.0, due - now)
+                del result  # those of a thousand waits take half a megabyte
         finally:
             if waiter.reading is not None:
                 waiter.reading.cancel()
@@ -185,10 +202,6 @@ class SharedPoller:
 
         if waiter.reading is None:
             waiter.reading = start(read())
-
-    def close(self) -> None:
-        """Close the client."""
-        self._connection.close()
 
 
 async def _over_before(task: asyncio.Future[Any], polls: Polls, seconds: float) -> WaitResult | None:
@@ -211,20 +224,13 @@ async def _over_before(task: asyncio.Future[Any], polls: Polls, seconds: float) 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedPoller]] = WeakKeyDictionary()
 
 
-@asynccontextmanager
-async def shared_poller(key: Hashable, connect: Connect) -> AsyncIterator[SharedPoller]:
-    """Use the poller of a connection on this event loop; its last user closes its client.
+def shared_poller(key: Hashable, connect: Connect) -> SharedPoller:
+    """Return the poller of a connection on this event loop, a context manager: its last user closes its client.
 
     :param key: the connection and its address.
     :param connect: returns the client; only the first user's is called.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    poller = pollers.setdefault(key, SharedPoller(connect))
-    poller.users += 1
-    try:
-        yield poller
-    finally:
-        poller.users -= 1
-        if not poller.users:
-            del pollers[key]
-            poller.close()
+    if key not in pollers:
+        pollers[key] = SharedPoller(connect, on_unused=partial(pollers.pop, key))
+    return pollers[key]

@@ -83,10 +83,13 @@ class Waiter:
         :raises Exception: what ended the wait.
         """
         if self._result is None and self._error is None:
-            self._woken = asyncio.get_running_loop().create_future()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._woken
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
         if self._error is not None:
             raise self._error.with_traceback(None)
         result, self._result = self._result, None
@@ -117,7 +120,7 @@ class Target:
     seen_at: float = float("-inf")
     item: int | None = None
     wants_next: bool = True
-    waiters: set[Waiter] = field(default_factory=set)
+    waiters: list[Waiter] = field(default_factory=list)
     wake: asyncio.Event | None = None
 
     @property

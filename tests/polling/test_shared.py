@@ -281,7 +281,8 @@ async def test_cancelled_waits_leave_without_a_request() -> None:
     await pass_time(1)
     assert server.count() == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    waits.poller.close()
+    async with waits.poller:
+        pass
     assert server.closed == 1
 
 
