@@ -101,7 +101,7 @@ class JobPolls:
         self._list_seen_at = float("-inf")
         self._list_has_failed = False
         """Whether the last poll of the list failed although single polls succeeded."""
-        self._list_is_paused = False
+        self._list_resumes_at = float("-inf")
         self._must_parse = True
         """Whether the next list is parsed even if it is identical to the last one."""
         self._jobs: int | None = None
@@ -143,7 +143,8 @@ class JobPolls:
         """Start or stop polling the list, depending on the numbers of pipelines and jobs."""
         some = islice(self._targets.values(), MAX_SINGLE_POLLS + 1)
         intervals = [target.interval_seconds for target in some]
-        uses_list = not self._list_is_paused and prefers_list(intervals, self._jobs)
+        is_paused = self._connection.monotonic() < self._list_resumes_at
+        uses_list = not is_paused and prefers_list(intervals, self._jobs)
         if uses_list and self._list_task is None:
             self._list_task = start(self._poll_list())
         elif not uses_list and self._list_task is not None:
@@ -203,6 +204,7 @@ class JobPolls:
                         target.sent_at + max(target.interval_seconds, least) - self._connection.monotonic()
                     )
                 await sleep_or_wake(pause, wake)
+                self._choose()  # the pause of the list may be over
         except Exception as err:  # noqa: BLE001  # a bug; the waits raise it
             self._singles.pop(target, None)
             _fail([target], err)
@@ -247,7 +249,10 @@ class JobPolls:
                     await asyncio.sleep(pause)
                     continue
                 if listed is None:
-                    self._replace_list()
+                    # Until its next poll, or for a while if it keeps failing, single polls replace it.
+                    pause = LIST_PAUSE_SECONDS if self._list_has_failed else self._list_interval()
+                    self._list_has_failed, self._list_resumes_at = True, self._connection.monotonic() + pause
+                    self._choose()
                     return
                 failures, last_body, self._list_has_failed = 0, listed.body, False
                 self._list_seconds.append(self._connection.monotonic() - sent_at)
@@ -313,18 +318,6 @@ class JobPolls:
         errors = [probe.exception() for probe in done]
         # If there is no such pipeline, Arroyo itself has responded.
         return any(error is None or isinstance(error, ArroyoNotFoundError) for error in errors)
-
-    def _replace_list(self) -> None:
-        """Poll singly instead of the list: until its next poll, or for a while if it keeps failing."""
-
-        def resume() -> None:
-            self._list_is_paused = False
-            self._choose()
-
-        pause = LIST_PAUSE_SECONDS if self._list_has_failed else self._list_interval()
-        self._list_has_failed = self._list_is_paused = True
-        asyncio.get_running_loop().call_later(pause, resume)
-        self._choose()
 
 
 def _fail(targets: Iterable[Target], error: Exception) -> None:

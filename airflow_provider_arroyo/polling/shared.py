@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.messages import log_messages
@@ -44,19 +44,12 @@ class SharedPoller:
     :param connect: returns the client; awaited for the first poll.
     :param run: runs a blocking function in a thread.
     :param monotonic: a monotonic clock in seconds.
-    :param on_unused: called after its last user, see :func:`shared_poller`; default None.
     """
 
     def __init__(
-        self,
-        connect: Connect,
-        *,
-        run: Run | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-        on_unused: Callable[[], object] | None = None,
+        self, connect: Connect, *, run: Run | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._users = 0
-        self._on_unused = on_unused
         self._connection = Connection(connect, run or DaemonThreads("arroyo-poll").run, monotonic)
         self._jobs = JobPolls(self._connection)
         self._details = DetailReader(self._connection)
@@ -69,8 +62,6 @@ class SharedPoller:
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
         if not self._users:
-            if self._on_unused is not None:
-                self._on_unused()
             self._connection.close()
 
     async def watch(
@@ -221,7 +212,9 @@ async def _over_before(task: asyncio.Future[Any], polls: Polls, seconds: float) 
         task.cancel()
 
 
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedPoller]] = WeakKeyDictionary()
+_Pollers = WeakValueDictionary[Hashable, SharedPoller]
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pollers] = WeakKeyDictionary()
 
 
 def shared_poller(key: Hashable, connect: Connect) -> SharedPoller:
@@ -230,7 +223,5 @@ def shared_poller(key: Hashable, connect: Connect) -> SharedPoller:
     :param key: the connection and its address.
     :param connect: returns the client; only the first user's is called.
     """
-    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    if key not in pollers:
-        pollers[key] = SharedPoller(connect, on_unused=partial(pollers.pop, key))
-    return pollers[key]
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    return pollers.setdefault(key, SharedPoller(connect))
