@@ -85,6 +85,7 @@ class JobPolls:
         self.list_polls = 0
         """How often the list was polled."""
         self._connection = connection
+        self._monotonic = connection.monotonic
         self._targets: dict[str, Target] = {}
         self._limits: Counter[tuple[float, float]] = Counter()
         """How many waiters have each pair of interval and outage tolerance."""
@@ -143,7 +144,7 @@ class JobPolls:
         """Start or stop polling the list, depending on the numbers of pipelines and jobs."""
         some = islice(self._targets.values(), MAX_SINGLE_POLLS + 1)
         intervals = [target.interval_seconds for target in some]
-        is_paused = self._connection.monotonic() < self._list_resumes_at
+        is_paused = self._monotonic() < self._list_resumes_at
         uses_list = not is_paused and prefers_list(intervals, self._jobs)
         if uses_list and self._list_task is None:
             self._list_task = start(self._poll_list())
@@ -162,13 +163,13 @@ class JobPolls:
 
         async def give(error: ArroyoError, sent_at: float) -> None:
             async for target in _in_batches(targets):
-                target.give_error(error, sent_at, self._connection.monotonic(), self._list_seen_at, pause)
+                target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
 
         await give(error, sent_at)
         try:
             await self._connection.reload(failures)  # may take a while
         except ArroyoError as err:
-            await give(err, self._connection.monotonic())
+            await give(err, self._monotonic())
         return pause
 
     # -- single polls ------------------------------------------------------------------------------------------
@@ -197,12 +198,10 @@ class JobPolls:
                     pause = await self._give_error([target], err, target.sent_at, failures, interval)
                 else:
                     failures = 0
-                    if target.give_job(job, target.sent_at, self._connection.monotonic()):
+                    if target.give_job(job, target.sent_at, self._monotonic()):
                         self._must_parse = True
                     least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
-                    pause = (
-                        target.sent_at + max(target.interval_seconds, least) - self._connection.monotonic()
-                    )
+                    pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
                 await sleep_or_wake(pause, wake)
                 self._choose()  # the pause of the list may be over
         except Exception as err:  # noqa: BLE001  # a bug; the waits raise it
@@ -215,7 +214,7 @@ class JobPolls:
         async with self._slots_for_slow if is_slow else self._slots:
             # A poll without a response keeps a thread; if there are many, for a few seconds only.
             limit = target.tolerance_seconds if len(self._slow) - is_slow < MAX_SINGLE_POLLS else 0.0
-            target.sent_at = self._connection.monotonic()
+            target.sent_at = self._monotonic()
             target.polls += 1
             send = partial(single_try(client, limit).get_job, target.pipeline_id)
             poll = await started(self._connection.run(send), None if is_slow else SLOW_SECONDS)
@@ -224,7 +223,7 @@ class JobPolls:
         try:
             job: Job | None = await poll
         except ArroyoError:
-            if self._connection.monotonic() < target.sent_at + SLOW_SECONDS:
+            if self._monotonic() < target.sent_at + SLOW_SECONDS:
                 self._slow.discard(target)
             raise
         self._slow.discard(target)
@@ -239,7 +238,7 @@ class JobPolls:
                 self._list_wake.clear()
                 if self._must_parse:
                     self._must_parse, last_body = False, None
-                sent_at = self._connection.monotonic()
+                sent_at = self._monotonic()
                 try:
                     listed = await self._get_list(last_body)
                 except ArroyoError as err:
@@ -251,17 +250,15 @@ class JobPolls:
                 if listed is None:
                     # Until its next poll, or for a while if it keeps failing, single polls replace it.
                     pause = LIST_PAUSE_SECONDS if self._list_has_failed else self._list_interval()
-                    self._list_has_failed, self._list_resumes_at = True, self._connection.monotonic() + pause
+                    self._list_has_failed, self._list_resumes_at = True, self._monotonic() + pause
                     self._choose()
                     return
                 failures, last_body, self._list_has_failed = 0, listed.body, False
-                self._list_seconds.append(self._connection.monotonic() - sent_at)
+                self._list_seconds.append(self._monotonic() - sent_at)
                 await self._take_list(listed, sent_at)
-                await sleep_or_wake(
-                    sent_at + self._list_interval() - self._connection.monotonic(), self._list_wake
-                )
+                await sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
                 # However many join one after the other, the server gets a pause as long as the list poll took.
-                await asyncio.sleep(sent_at + 2 * median(self._list_seconds) - self._connection.monotonic())
+                await asyncio.sleep(sent_at + 2 * median(self._list_seconds) - self._monotonic())
         except Exception as err:  # noqa: BLE001  # as in a single poll
             self._list_task = None
             _fail(self._targets.values(), err)
@@ -289,7 +286,7 @@ class JobPolls:
             poll.cancel()
 
     async def _take_list(self, listed: JobList, sent_at: float) -> None:
-        self._list_seen_at = self._connection.monotonic()
+        self._list_seen_at = self._monotonic()
         for target in listed.missing:
             target.leave_list(self._list_seen_at)
             self._poll_singly(target)
@@ -300,7 +297,7 @@ class JobPolls:
                 continue
             target.item = item
             self._end_single(target)
-            target.give_job(job, sent_at, self._connection.monotonic())
+            target.give_job(job, sent_at, self._monotonic())
         if listed.jobs is not None:
             self._jobs = listed.jobs
             self._choose()
