@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_arroyo.client.body_secrets import body_secret_values, code_secret_values, redact_code
 
-SECRET = "sk-live-abcdef123456"
+SECRET = "hunter2 abcdef"
 
 
 @pytest.mark.parametrize(
