@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_arroyo.client.body_secrets import redactor
 from airflow_provider_arroyo.client.details import OutputBatch
-from airflow_provider_arroyo.client.reading import object_of
+from airflow_provider_arroyo.client.reading import UNREADABLE, object_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
@@ -71,7 +71,7 @@ def iter_batches(
     for chunk in chunks:
         try:
             yield from parser.feed(chunk)
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
+        except UNREADABLE as err:
             raise ArroyoForeignResponseError(
                 f"{request.method} {settings.redact(response.url)} sent an event that is not Arroyo's: "
                 f"{shorten(redactor(request.body, settings)(repr(chunk)))}",

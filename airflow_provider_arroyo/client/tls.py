@@ -207,8 +207,6 @@ def find_tls_problem(
     :param context: the TLS context to use; None for plain HTTP.
     :param timeout_seconds: how long it may take.
     """
-    if timeout_seconds <= 0:
-        return None
     timeout = timeout_seconds / _WAITS
     if context is None:
         return Finding(TLS_PORT.format(url=settings.shown_url)) if _speaks_tls(settings, timeout) else None

@@ -12,8 +12,8 @@ import requests
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.proxies import proxy_for
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoSettingsError
-from tests.client.conftest import PIPELINE, Connect
+from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError, ArroyoSettingsError
+from tests.client.conftest import ONCE, PIPELINE, Connect
 from tests.client.server import Server, reply
 
 LOGIN = "Basic c29tZW9uZTpwYTU1d29yZA=="
@@ -149,6 +149,15 @@ def test_cookies_of_gateways_are_not_stored(client: ArroyoClient, server: Server
     client.ping()
     client.ping()
     assert "cookie" not in server.requests[1].headers
+
+
+def test_a_response_that_is_far_too_large_is_not_read_to_its_end(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_arroyo.client.transport.MAX_RESPONSE_BYTES", 1000)
+    server.play(reply("x" * 100_000))
+    with pytest.raises(ArroyoForeignResponseError, match=r"got more than 1,000 bytes from .* not Arroyo's"):
+        connect(server.url(), limits=ONCE).ping()
 
 
 @pytest.mark.parametrize(
