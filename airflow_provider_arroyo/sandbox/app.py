@@ -74,7 +74,7 @@ class App:
             if fault.kind == "latency":
                 connection.pause(fault.seconds + self.api.engine.rng.random() * fault.jitter_seconds)
             elif fault.kind == "early_hints":
-                connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
+                connection.begin(103, {"link": "</style.css>; rel=preload; as=style"})
             else:
                 hit = fault
         response = _NONE

@@ -75,8 +75,12 @@ class Connection:
         )
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send the head of a response; without ``content-length`` its body comes in chunks."""
-        self._send(h11.Response(**_head(status, headers)))
+        """Send the head of a response, or an interim response such as 103.
+
+        Without ``content-length``, the body comes in chunks.
+        """
+        response = h11.InformationalResponse if status < 200 else h11.Response
+        self._send(response(**_head(status, headers)))
 
     def write(self, data: bytes) -> None:
         """Send a part of the body."""
@@ -85,10 +89,6 @@ class Connection:
     def finish(self) -> None:
         """End the response."""
         self._send(h11.EndOfMessage())
-
-    def inform(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send an interim response, such as 103."""
-        self._send(h11.InformationalResponse(**_head(status, headers)))
 
     def reset(self) -> NoReturn:
         """Reset the connection.
@@ -187,7 +187,7 @@ class Connection:
     def _next_event(self) -> object:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
-                self.inform(100, {})
+                self.begin(100, {})
             self._h11.receive_data(self._sock.recv(_CHUNK))
         return event
 

@@ -272,7 +272,7 @@ class _Program:
         return flow
 
     def _scan(self, name: str) -> Flow:
-        table = self._tables.get(name.casefold())
+        table = self._table(name)
         if table is None:  # a recursive query reads itself
             return Flow((Step("unknown", name, kind="source"),))
         made, key = table.connection, table.name.casefold()
