@@ -53,6 +53,44 @@ def test_a_body_over_two_megabytes_is_refused_whole(call: Caller) -> None:
     assert call("POST", "/pipelines", body).status_code == 200
 
 
+CONFIG = {"name": "t", "connector": "impulse", "config": {"event_rate": 1}}
+FILE = {"name": "t", "connector": "single_file", "config": {"path": "p", "table_type": "source"}}
+
+
+@pytest.mark.parametrize(
+    "method, path, body, status, words",
+    [
+        ("GET", "/pipelines?limit=", None, 400, "cannot parse integer from empty string"),
+        ("GET", "/pipelines?limit=4294967296", None, 400, "number too large to fit in target type"),
+        ("GET", "/pipelines?limit=-1", None, 400, "invalid digit found in string"),
+        (
+            "GET",
+            "/pipelines/p/jobs/j/checkpoints/x/operator_checkpoint_groups",
+            None,
+            400,
+            "value `x` to a `u32`",
+        ),
+        ("POST", "/connection_tables", CONFIG | {"name": ""}, 400, "Field name must be set"),
+        ("POST", "/connection_tables", CONFIG | {"config": 5}, 400, "Failed to parse config"),
+        ("POST", "/connection_tables", CONFIG | {"config": {}}, 400, "missing field `event_rate`"),
+        ("POST", "/connection_tables", FILE | {"schema": {"fields": [5]}}, 422, "target type: schema: "),
+        ("POST", "/connection_profiles", CONFIG | {"connector": "x"}, 400, "Unknown connector type"),
+        ("POST", "/udfs", {"prefix": "", "definition": "fn f() {}"}, 400, "with the annotation #[udf]"),
+    ],
+)
+def test_what_a_call_names_wrongly_is_refused_in_words(
+    method: str, path: str, body: Any, status: int, words: str, call: Caller
+) -> None:
+    answer = call(method, path, body)
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
+
+
+def test_a_browser_may_ask_which_requests_are_allowed(call: Caller) -> None:
+    answer = call("OPTIONS", "/pipelines")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["access-control-allow-methods"] == "*"
+
+
 def test_names_and_comments_come_back_unharmed(call: Caller) -> None:
     name = "ü\n<b>&\"'\\ \u2028 " + "n" * 5000
     query = f"-- ключ: \"a\" 'b' <c>\n{ENDLESS}"

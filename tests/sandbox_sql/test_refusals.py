@@ -52,6 +52,13 @@ SAME_IN_BOTH = {
     + "Can't query from memory table m without first inserting into it.",
     "CREATE TEMPORARY TABLE l (k TEXT METADATA FROM 'key' PRIMARY KEY) WITH (connector = 'redis', format = 'json');"
     "SELECT k FROM l": PLAN + "lookup tables must be used directly within a join",
+    "CREATE TEMPORARY TABLE l (k TEXT METADATA FROM 'key' PRIMARY KEY) WITH (connector = 'redis', format = 'json');"
+    "INSERT INTO l SELECT counter FROM impulse": PLAN + "lookup (temporary) tables cannot be inserted into",
+    "CREATE VIEW v AS SELECT counter FROM impulse; INSERT INTO v SELECT counter FROM impulse":
+    PLAN + "shouldn't be inserting more data into a table made with CREATE TABLE AS",
+    "CREATE TABLE t (a TIMESTAMP, WATERMARK FOR a, WATERMARK FOR a) WITH (connector = 'impulse', event_rate = 1)":
+    PLAN + "Only one WATERMARK FOR constraint is allowed per table",
+    "SET updating_ttl =": syntax("Expected: an expression, found: EOF"),
     "DROP TABLE impulse": PLAN + "The provided SQL does not contain a query",
     "": PLAN + "The provided SQL does not contain a query",
 }  # fmt: skip
@@ -83,6 +90,10 @@ WITH_A_PLACE = [
      "i.subtask_index.", "column 'frob' not found in 'i'", (8, 14)),
     ("SELECT x.counter FROM impulse", f"Schema error: No field named x.counter. Valid fields are {FIELDS}.",
      "column 'counter' not found in 'x'", (8, 17)),
+    ('SELECT impulse."Counter" FROM impulse', 'Schema error: No field named impulse."Counter". Column names are case '
+     'sensitive. You can use double quotes to refer to the "impulse."Counter"" column or set the '
+     f"datafusion.sql_parser.enable_ident_normalization configuration. Valid fields are {FIELDS}.",
+     "column 'Counter' not found in 'impulse'", (8, 25)),
     ("SELECT a FROM (SELECT counter AS n FROM impulse)", "Schema error: No field named a. Valid fields are n.",
      "column 'a' not found", (8, 9)),
     ("WITH c AS (SELECT counter AS n FROM impulse) SELECT m.n FROM c AS d", "Schema error: No field named m.n. "
