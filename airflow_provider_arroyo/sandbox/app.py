@@ -13,7 +13,7 @@ from .control import Control
 from .fault_types import Fault
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
-from .messages import Response, json_response, render
+from .messages import EMPTY, Response, json_response, render
 from .records import Job
 from .request_log import RequestLog
 
@@ -22,7 +22,6 @@ _CORS = {
     "vary": "origin, access-control-request-method, access-control-request-headers",
     "access-control-allow-origin": "*",
 }
-_NONE = Response()
 _ENDLESS_SECONDS = 0.02
 _ENDLESS_CHUNK = b"[" * 16_000
 
@@ -77,7 +76,7 @@ class App:
                 connection.begin(103, {"link": "</style.css>; rel=preload; as=style"})
             else:
                 hit = fault
-        response = _NONE
+        response = EMPTY
         if hit is None or hit.kind == "cut_short" or getattr(hit, "after_effect", False):
             response = self._respond(request)
         if response.output_of is not None:

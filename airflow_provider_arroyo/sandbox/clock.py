@@ -23,10 +23,14 @@ class Clock:
 
     :param speed: seconds of the sandbox in one real second; 0: it stands still until it is advanced.
     :param start_seconds: its first time, in seconds since the epoch; None: now.
+    :param seconds_per_request: by how much each request to the API advances it.
     """
 
-    def __init__(self, *, speed: float, start_seconds: float | None = None) -> None:
+    def __init__(
+        self, *, speed: float, start_seconds: float | None = None, seconds_per_request: float = 0.0
+    ) -> None:
         self._speed = speed
+        self._seconds_per_request = seconds_per_request
         self._moved_to = micros(time.time() if start_seconds is None else start_seconds)
         self._started = time.perf_counter_ns()
         self._lock = threading.Lock()
@@ -60,6 +64,8 @@ class Clock:
 
     def request_received(self) -> None:
         """Note that the API received a request."""
+        if self._seconds_per_request:
+            self.advance(self._seconds_per_request)
 
 
 class RealClock(Clock):
@@ -88,13 +94,7 @@ class ManualClock(Clock):
     def __init__(self, *, start_seconds: float | None = None, seconds_per_request: float = 0.0) -> None:
         if seconds_per_request < 0:
             raise ValueError(f"seconds_per_request must not be below 0, not {seconds_per_request!r}")
-        super().__init__(speed=0.0, start_seconds=start_seconds)
-        self._step = seconds_per_request
-
-    def request_received(self) -> None:
-        """Move by ``seconds_per_request``."""
-        if self._step:
-            self.advance(self._step)
+        super().__init__(speed=0.0, start_seconds=start_seconds, seconds_per_request=seconds_per_request)
 
 
 class Agenda:

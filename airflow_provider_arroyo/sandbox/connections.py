@@ -231,12 +231,11 @@ def _connectors() -> list[dict[str, Any]]:
 
 def _config_problem(connector: str, config: Any) -> str | None:
     """Return what a real server finds wrong with the configuration of a table; None: nothing."""
-    if not isinstance(config, Mapping):
-        return f'Failed to parse config: Error("invalid type: {type(config).__name__}", line: 0, column: 0)'
-    for name in _REQUIRED.get(connector, ()):
-        if name not in config:
-            return f'Failed to parse config: Error("missing field `{name}`", line: 0, column: 0)'
-    return None
+    if isinstance(config, Mapping):
+        problems = [f"missing field `{name}`" for name in _REQUIRED.get(connector, ()) if name not in config]
+    else:
+        problems = [f"invalid type: {type(config).__name__}"]
+    return f'Failed to parse config: Error("{problems[0]}", line: 0, column: 0)' if problems else None
 
 
 def _table_type(connector: str, config: Mapping[str, Any]) -> str:
@@ -279,9 +278,6 @@ def _field(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _profile_description(config: Any) -> str:
     """Return the description of a profile: the address of its server, if it has one."""
-    if not isinstance(config, Mapping):
-        return ""
-    for key in ("bootstrapServers", "url", "endpoint", "address", "servers"):
-        if isinstance(config.get(key), str):
-            return str(config[key])
-    return ""
+    given = config if isinstance(config, Mapping) else {}
+    values = (given.get(key) for key in ("bootstrapServers", "url", "endpoint", "address", "servers"))
+    return next((value for value in values if isinstance(value, str)), "")

@@ -85,13 +85,8 @@ class Control:
     def _is_local(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name in ("localhost", self.host):
-            return True
-        try:
             # The Host of a request from another site's page is that site's name, not an address.
-            return bool(ipaddress.ip_address(name))
+            return name in ("localhost", self.host) or bool(ipaddress.ip_address(name))
         except ValueError:
             return False
 

@@ -12,15 +12,13 @@ from airflow_provider_arroyo.client.enums import JobState
 from . import lifecycle, runs
 from .clock import Agenda, Clock, micros
 from .lifecycle import Cause, Millis, Transition, Variant, Version
-from .records import Checkpoint, Job, Pipeline, Store, new_id
+from .records import FINAL_STATES, Checkpoint, Job, Pipeline, Store, new_id
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
 _NO_SUCH_FILE = "No such file or directory (os error 2)"
 _TOO_OFTEN = "Job has restarted too many times"
 _WORKING = (JobState.RUNNING, JobState.FINISHING)
-_FINAL = (JobState.RESTARTING, JobState.RESCALING, JobState.CHECKPOINT_STOPPING)
-"""The states that begin with a final checkpoint."""
 
 
 class Engine(Agenda):
@@ -253,7 +251,7 @@ class Engine(Agenda):
         job.entered = self.now
         if state == JobState.FINISHING:
             self._finishing(job)
-        elif state in _FINAL and stays is None:
+        elif state in FINAL_STATES and stays is None:
             job.next_checkpoint = None
         elif before in _WORKING or is_stuck:
             runs.end(job, self.now, self.rng)

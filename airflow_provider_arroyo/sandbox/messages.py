@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from .records import Job
@@ -119,9 +119,6 @@ def page(call: Call, items: Sequence[T], key: Callable[[T], tuple[str, int]]) ->
     return items[:limit], len(items) > limit
 
 
-Handler: TypeAlias = Callable[[Call], Response]
-
-
 @dataclass(frozen=True, slots=True)
 class Route:
     """A call of the API.
@@ -132,7 +129,7 @@ class Route:
 
     method: str
     path: str
-    handler: Handler
+    handler: Callable[[Call], Response]
     shape: Shape | None = None
 
 

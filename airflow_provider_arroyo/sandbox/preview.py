@@ -18,11 +18,7 @@ from .messages import render
 from .records import Job
 
 _POLL_SECONDS = 0.02
-HEADERS = {
-    "content-type": "text/event-stream",
-    "cache-control": "no-cache",
-    "access-control-allow-origin": "*",
-}
+HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache"}
 
 
 def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading.Event) -> Iterator[bytes]:

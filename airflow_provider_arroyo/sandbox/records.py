@@ -18,6 +18,8 @@ DEFAULT_INTERVAL_MICROS = 10_000_000
 PREVIEW_INTERVAL_MICROS = 86_400_000_000
 NEVER = 2**62
 """When a checkpoint finishes that never does."""
+FINAL_STATES = (JobState.RESTARTING, JobState.RESCALING, JobState.CHECKPOINT_STOPPING)
+"""The states that begin with a final checkpoint."""
 INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
 
 
@@ -122,8 +124,7 @@ class Job:
     @property
     def is_stuck(self) -> bool:
         """Whether it waits for a final checkpoint that never finishes."""
-        is_final = self.state in (JobState.RESTARTING, JobState.RESCALING, JobState.CHECKPOINT_STOPPING)
-        return is_final and self.run_started is not None and self.run_ended is None
+        return self.state in FINAL_STATES and self.run_started is not None and self.run_ended is None
 
 
 @dataclass(slots=True)
