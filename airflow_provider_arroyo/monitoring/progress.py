@@ -216,6 +216,11 @@ class Progress(JsonValue):
             self.unseen_since = min(seen_at, self.now)
 
     @property
+    def present_job(self) -> Job | None:
+        """The job as last seen; None if the pipeline has none, or none any more."""
+        return self.job if self.jobless_since is None else None
+
+    @property
     def is_announced(self) -> bool:
         """Whether so many polls have failed that the outage was logged."""
         return self.failures > POLL_RETRIES

@@ -256,11 +256,12 @@ class WaitRules:
     def _is_running(self) -> bool:
         """Return whether the pipeline is running, as far as known."""
         p = self.progress
-        if p.job is None or p.jobless_since is not None or p.missing_since is not None:
+        job = p.present_job
+        if job is None or p.missing_since is not None:
             return False
         is_old = p.old_since is not None and p.now - p.old_since >= _CUT_SHORT_SECONDS
         is_known = not is_old and not self._is_outage
-        return is_known and p.job.state in AT_WORK and p.job.running_desired is True
+        return is_known and job.state in AT_WORK and job.running_desired is True
 
     @property
     def _is_outage(self) -> bool:
@@ -292,35 +293,36 @@ class WaitRules:
             return min(due, p.outage_since + self._outage_limit_seconds())
         if p.old_since is not None:
             due = min(due, p.old_since + OLD_SECONDS)
-        if p.job is None or p.jobless_since is not None:
+        job = p.present_job
+        if job is None:
             return due
-        if (withdrawn_at := self._withdrawn_at(p.job)) is not None:
+        if (withdrawn_at := self._withdrawn_at(job)) is not None:
             return min(due, withdrawn_at)
         if p.held_since is not None and not self._lacks_checkpoint:
             due = min(due, self._stable_at(p.held_since))
-        elif p.held_since is not None and p.job.state == JobState.FINISHING and p.proof.is_final:
+        elif p.held_since is not None and job.state == JobState.FINISHING and p.proof.is_final:
             due = min(due, p.settled_at)
-        if (gives_up_at := self._gives_up_at(p.job)) is not None:
+        if (gives_up_at := self._gives_up_at(job)) is not None:
             due = min(due, gives_up_at)
-        return min(due, self._counts_at(p.job)) if self._is_stale(p.job, p.now) else due
+        return min(due, self._counts_at(job)) if self._is_stale(job, p.now) else due
 
     def details_due(self) -> float | None:
         """Return when :attr:`.WaitPlan.detail` of the job must be read; None while it cannot matter."""
-        p = self.progress
-        if p.job is None or p.failing_since is not None or p.jobless_since is not None:
+        p, job = self.progress, self.progress.present_job
+        if job is None or p.failing_since is not None:
             return None
         if self.plan.condition is not None:
-            return self._condition_due(p.job, self.plan.condition)
-        if not self._lacks_checkpoint or self._is_stale(p.job, p.now):
+            return self._condition_due(job, self.plan.condition)
+        if not self._lacks_checkpoint or self._is_stale(job, p.now):
             return None
         if p.proof.after_epoch is None:
             due = p.state_since
         elif p.held_since is None or p.proof.is_final:
             return None
         else:
-            due = p.settled_at if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
+            due = p.settled_at if job.state == JobState.FINISHING else self._stable_at(p.held_since)
         # A reading before Finishing has settled may have missed the last checkpoint.
-        if p.details_at is None or (p.job.state == JobState.FINISHING and p.details_at < due):
+        if p.details_at is None or (job.state == JobState.FINISHING and p.details_at < due):
             return due
         return max(due, p.details_at + pause_seconds(p.details_at - p.run_since))
 
@@ -341,13 +343,8 @@ class WaitRules:
 
     def is_unsettled(self) -> bool:
         """Return whether the next reading for a condition, which is due soon, may end the wait."""
-        p, condition = self.progress, self.plan.condition
-        if (
-            condition is None
-            or p.job is None
-            or p.jobless_since is not None
-            or not condition.is_read_in(p.job)
-        ):
+        p, job, condition = self.progress, self.progress.present_job, self.plan.condition
+        if job is None or condition is None or not condition.is_read_in(job):
             return False
         is_open = p.details_at is None or p.details_error is not None
-        return is_open or p.finding.is_unsettled or condition.has_ended(p.job)
+        return is_open or p.finding.is_unsettled or condition.has_ended(job)

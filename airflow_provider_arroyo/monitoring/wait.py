@@ -108,7 +108,7 @@ class PipelineWait(WaitRules):
             p.old_since = now if p.old_since is None else p.old_since
             if now < p.old_since + OLD_SECONDS:
                 return self._pending(now)
-        before, lasted = p.job if p.jobless_since is None else None, now - p.state_since
+        before, lasted = p.present_job, now - p.state_since
         is_changed = p.see(job, self.plan, now)
         held_since = now if p.held_since is None else p.held_since
         p.held_since = held_since if self._may_count(job, now) else None
@@ -310,7 +310,7 @@ class PipelineWait(WaitRules):
         if outcome is None:
             return self._pending(now)
         p, plan, job = self.progress, self.plan, self.progress.job
-        is_unchanged = job is not None and p.jobless_since is None and self._is_as_before(job)
+        is_unchanged = p.present_job is not None and self._is_as_before(p.present_job)
         if outcome is Outcome.DELETED and job is None and self._earlier is not None:
             job = self._earlier.job
         result = WaitResult(

@@ -212,10 +212,8 @@ class EventWatch(PipelineWait):
     @property
     def may_be_replaced(self) -> bool:
         """Whether the name may mean another pipeline by now, because this one does not run."""
-        job = self.progress.job
-        return self._follows_name and (
-            job is None or job.is_terminal or self.progress.jobless_since is not None
-        )
+        job = self.progress.present_job
+        return self._follows_name and (job is None or job.is_terminal)
 
     @property
     def has_events(self) -> bool:
@@ -242,9 +240,9 @@ class EventWatch(PipelineWait):
     def details_due(self) -> float | None:
         """Return when the checkpoints must be read; None if they are not needed."""
         p = self.progress
-        if self._over is not None or self._age is None or p.job is None:
+        if self._over is not None or self._age is None or p.present_job is None:
             return None
-        return None if p.failing_since is not None or p.jobless_since is not None else self._age.due()
+        return None if p.failing_since is not None else self._age.due()
 
     def observe_details(
         self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
