@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import os
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -118,21 +119,23 @@ class ClientSettings:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self.shown_url!r})"
 
-    def check_files(self) -> None:
-        """Check that the files of certificates and keys are readable.
+    def check_files(self) -> tuple[int, ...]:
+        """Return when each of the files of certificates and keys was last changed, in nanoseconds.
 
-        :raises ArroyoSettingsError: if one is not; names the setting and the path.
+        :raises ArroyoSettingsError: if one is not readable; names the setting and the path.
         """
+        changed = []
         for name in _FILES:
             path = getattr(self, name)
             if path is None:
                 continue
             try:
-                with Path(path).open("rb"):
-                    pass
+                with Path(path).open("rb") as file:
+                    changed.append(os.fstat(file.fileno()).st_mtime_ns)
             except OSError as err:
                 shown = repr(path) if len(path) <= _MAX_SHOWN_PATH else f"a path of {len(path)} characters"
                 raise ArroyoSettingsError(f"{name}: cannot read {shown}: {err.strerror or err}") from err
+        return tuple(changed)
 
     @property
     def request_headers(self) -> dict[str, str]:

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,13 +38,7 @@ def shared_client(
     """
     from airflow_provider_arroyo.client.client import ArroyoClient
 
-    settings.check_files()
-    file_times = tuple(
-        Path(path).stat().st_mtime_ns
-        for path in (settings.ca_cert, settings.client_cert, settings.client_key)
-        if path
-    )
-    key = conn_id, settings, file_times
+    key = conn_id, settings, settings.check_files()
     with _lock:
         known = [one for one in _shared if one[0] == key]
         one = known[0] if known else (key, ArroyoClient(settings, reload=reload))
