@@ -20,6 +20,7 @@ from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import RunFacet, error_message_run, job_type_job, parent_run
 
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ EMIT_SECONDS = 3.0
 
 FACET_NAME = "arroyo_pipeline"
 
-_BEGINS = ("created", "replaced")
+_BEGINS = (Action.CREATED, Action.REPLACED)
 
 
 @define

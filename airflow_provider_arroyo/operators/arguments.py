@@ -12,7 +12,6 @@ from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_characters,
     check_id,
-    check_string_map,
     check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
@@ -94,19 +93,6 @@ def check_early(check: Callable[[Any, str], object], value: V, argument: str) ->
 def optional(check: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
     """Return a check that also accepts None."""
     return lambda value, argument: None if value is None else check(value, argument)
-
-
-def check_tags(value: Any, argument: str = "tags") -> dict[str, str]:
-    """Return a user's tags. Names and values must be strings; names that this package reserves are refused.
-
-    :raises ValueError: if a tag is invalid; names it.
-    """
-    tags = check_string_map(value, argument)
-    if tags:
-        from airflow_provider_arroyo.pipelines.ownership import check_user_tags
-
-        check_user_tags(tags)
-    return tags
 
 
 def check_choice(value: Any, argument: str, allowed: tuple[str, ...], of_others: tuple[str, ...] = ()) -> str:

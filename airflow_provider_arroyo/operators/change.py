@@ -22,6 +22,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import as_string_map, check_early, optional
 from airflow_provider_arroyo.operators.existing import ArroyoExistingOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
+from airflow_provider_arroyo.pipelines.choices import Action
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -67,16 +68,14 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         """Request the change, and wait for the new run if one begins; return the task's result."""
         from airflow_provider_arroyo.monitoring.plan import WaitPlan
         from airflow_provider_arroyo.pipelines.change import Change, ChangeNotes, settings_hash
-        from airflow_provider_arroyo.pipelines.existing import Action
 
         with self._rendered_arguments():
             wanted, settings = self._wanted(), self._settings()
         limits = self._limits(self.timeout)
         found = self._find(wanted)
         pipeline = self._ref(found)
-        notes = ChangeNotes(context.get("task_state_store"))
         client = self._client(deadline=limits["deadline"])
-        changed = self._request(Change(client, found, notes=notes, clock=self.clock))
+        changed = self._request(Change(client, found, notes=ChangeNotes(self._state_store), clock=self.clock))
         action, before = changed.action, changed.before
         self._log_begin(f"Pipeline {action.value}", pipeline)
         for one in changed.changes:
@@ -116,7 +115,7 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         from airflow_provider_arroyo.pipelines.change import still_different
 
         job, action = result.job, resume_context.get("action")
-        if result.outcome is Outcome.STOPPED and result.is_unchanged and action == "restarted":
+        if result.outcome is Outcome.STOPPED and result.is_unchanged and action == Action.RESTARTED:
             raise ArroyoError(
                 f"Arroyo accepted the request but did nothing: {pipeline.inline} is still Stopped. This server can "
                 "restart only a running pipeline without state: resume it first, or delete it and submit it again."
@@ -124,13 +123,13 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         if result.outcome is not Outcome.REACHED or job is None:
             advice = None
             # A new try of an update finds it as wanted, and starts nothing.
-            if action == "updated" and result.outcome is Outcome.STOPPED:
+            if action == Action.UPDATED and result.outcome is Outcome.STOPPED:
                 advice = _KEPT
-            elif action == "updated" and result.outcome is Outcome.FAILED and result.awaits_run:
+            elif action == Action.UPDATED and result.outcome is Outcome.FAILED and result.awaits_run:
                 advice = f"Fix the cause. {_KEPT}"
             self._fail(result, pipeline, advice=advice)
         before = resume_context.get("baseline")
-        has_new_run = Baseline.from_dict(before).is_before(job) if before else action != "updated"
+        has_new_run = Baseline.from_dict(before).is_before(job) if before else action != Action.UPDATED
         if job.state == JobState.FINISHED and not has_new_run:
             raise _finished(pipeline)
         requested = self._requested(resume_context)
@@ -144,7 +143,7 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
     def _changed(self, pipeline: PipelineRef, job: Job | None, known: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_arroyo.pipelines.change import ChangeNotes
 
-        ChangeNotes(self._context.get("task_state_store")).forget()
+        ChangeNotes(self._state_store).forget()
         result = self._result(pipeline, job, action=known.get("action"))
         return {**result, "changes": list(known.get("changes") or [])}
 

@@ -17,6 +17,7 @@ from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early, optional
 from airflow_provider_arroyo.operators.spec import ArroyoSpecOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
+from airflow_provider_arroyo.pipelines.choices import OnFailure, Strategy
 from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.deploy_progress import Done, Waiting
     from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace
 
-STRATEGIES = ("stop_first", "start_first")
-ON_FAILURE = ("rollback", "leave")
 DEFAULT_GROUP = "default"
 
 
@@ -179,8 +178,8 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         )
         self.state_url = check_early(optional(check_text), state_url, "state_url")
         self.group = check_early(check_pipeline_name, group, "group")
-        self.strategy = check_choice(strategy, "strategy", STRATEGIES)
-        self.on_failure = check_choice(on_failure, "on_failure", ON_FAILURE)
+        self.strategy = check_choice(strategy, "strategy", tuple(Strategy))
+        self.on_failure = check_choice(on_failure, "on_failure", tuple(OnFailure))
         self.rollback_timeout = check_duration(rollback_timeout, "rollback_timeout", positive=True)
         self.keep_old = check_bool(keep_old, "keep_old")
         self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
@@ -238,7 +237,6 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
     def _deploy(self, deployment: Deployment, namespace: Namespace) -> Deploy:
         from airflow_provider_arroyo.pipelines.change import ChangeNotes
         from airflow_provider_arroyo.pipelines.deploy import Deploy
-        from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
         from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions
 
         self._step = f"Deploying pipeline {shorten(deployment.name, 80)!r}"

@@ -20,11 +20,11 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_early,
     check_rendered,
-    check_tags,
     optional,
 )
 from airflow_provider_arroyo.operators.base import ArroyoWaitingOperator
 from airflow_provider_arroyo.operators.query import ArroyoQueryOperator, rendered_query
+from airflow_provider_arroyo.pipelines.tags import check_tags
 
 if TYPE_CHECKING:
     import jinja2
@@ -106,8 +106,8 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
                 parallelism=check_parallelism(self.parallelism),
                 checkpoint_interval=self.checkpoint_interval,
                 udfs=self._checked_udfs(),
-                tags=check_tags(as_string_map(self.tags or {}, "tags")),
-                env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
+                tags=as_string_map(self.tags or {}, "tags"),
+                env_vars=as_string_map(self.env_vars or {}, "env_vars"),
                 scheduler_config=self.scheduler_config,
                 state_url=optional(as_string)(self.state_url, "state_url"),
             )

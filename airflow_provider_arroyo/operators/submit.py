@@ -24,6 +24,7 @@ from airflow_provider_arroyo.operators.arguments import (
 )
 from airflow_provider_arroyo.operators.spec import ArroyoSpecOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
+from airflow_provider_arroyo.pipelines.choices import Action, OnExisting
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.submit import Submission
 
 WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
-ON_EXISTING = ("adopt", "replace", "fail")
 
 
 class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
@@ -155,7 +155,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         # A template may render None; that is different from giving no argument.
         self._has_users_id = pipeline_id is not None
         self.wait_for = None if wait_for is None else check_choice(wait_for, "wait_for", WAIT_FOR)
-        self.on_existing = check_choice(on_existing, "on_existing", ON_EXISTING)
+        self.on_existing = check_choice(on_existing, "on_existing", tuple(OnExisting))
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, [self.wait_for])
         if max_restarts is not None and wait_for is None:
             raise ValueError(
@@ -197,7 +197,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             finished_is_success=True,
             stopped_is_final=True,
             baseline=Baseline.of(before, requested_at=began) if before else None,
-            created_at=self.clock() if action in ("created", "replaced") else None,
+            created_at=self.clock() if submitted.action in (Action.CREATED, Action.REPLACED) else None,
         )
         return self._wait(plan, {"action": action, "late": late})
 
@@ -208,7 +208,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
 
     def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import note_wait
-        from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
+        from airflow_provider_arroyo.pipelines.submit import Submission
 
         namespace = self._namespace()
         self._submission = submission = Submission(

@@ -19,8 +19,9 @@ from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.plan import Baseline
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings, shown
-from airflow_provider_arroyo.pipelines.existing import PICKED_UP_SECONDS, Action, Existing, is_going_down
+from airflow_provider_arroyo.pipelines.existing import PICKED_UP_SECONDS, Existing, is_going_down
 from airflow_provider_arroyo.text import duration, run_number, shorten
 
 _NOTE_KEY = "arroyo_change"

@@ -19,11 +19,13 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnsupportedError,
     Disposition,
 )
-from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing
+from airflow_provider_arroyo.pipelines.choices import Action
+from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Existing
 from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds, may_belong_to
-from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
+from airflow_provider_arroyo.pipelines.tags import TAG_PREFIX
 from airflow_provider_arroyo.text import duration, shorten
 
 _TRIES = 5

@@ -25,13 +25,14 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.change import ChangeNote
+from airflow_provider_arroyo.pipelines.choices import Action, OnFailure
 from airflow_provider_arroyo.pipelines.compare import shown
-from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
+from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, Step, plan_deploy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, required
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of
-from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
+from airflow_provider_arroyo.pipelines.existing import Existing, is_down
 from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, are_checkpoints_unlisted
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
@@ -59,11 +60,9 @@ class Deploy(DeploySteps):
         """List what the server has, plan, log the plan, and carry it out until a step must wait.
 
         :param spec: what is wanted.
-        :raises ValueError: when the user's tags collide with ours.
         :raises ArroyoError: an ``ArroyoOwnershipError``, ``ArroyoQueryError`` or ``ArroyoUnsupportedError`` comes
             before anything was changed; an ``ArroyoDeployError`` says what was.
         """
-        check_user_tags(spec.tags)
         options, self._spec = self._options, spec
         deadline = self._clock() + options.timeout.total_seconds()
         plan = self._plan = plan_deploy(

@@ -11,27 +11,12 @@ from enum import StrEnum
 
 from airflow_provider_arroyo.client.enums import AT_WORK, JobState
 from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.pipelines.choices import Action, Strategy
 from airflow_provider_arroyo.pipelines.compare import Comparison, Difference, begins_new_run, compare
-from airflow_provider_arroyo.pipelines.existing import Action, is_down
+from airflow_provider_arroyo.pipelines.existing import is_down
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 _STARTING = (JobState.CREATED, JobState.COMPILING, JobState.SCHEDULING)
-
-
-class Strategy(StrEnum):
-    """The order in which a replace stops the old pipeline and starts the new one."""
-
-    STOP_FIRST = "stop_first"
-    """Nothing runs for a moment."""
-    START_FIRST = "start_first"
-    """Both run until the new one has proven itself; meanwhile the output is duplicated."""
-
-
-class OnFailure(StrEnum):
-    """What to do if the new pipeline of a replace does not come up."""
-
-    ROLLBACK = "rollback"
-    LEAVE = "leave"
 
 
 class Step(StrEnum):

@@ -12,7 +12,8 @@ from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Step, Strategy
+from airflow_provider_arroyo.pipelines.choices import OnFailure, Strategy
+from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.ownership import Deployment
 
 T = TypeVar("T")

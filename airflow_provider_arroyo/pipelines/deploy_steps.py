@@ -24,6 +24,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, naming
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
@@ -34,7 +35,6 @@ from airflow_provider_arroyo.pipelines.deploy_progress import (
     required,
 )
 from airflow_provider_arroyo.pipelines.existing import (
-    Action,
     Existing,
     is_down,
     is_going_down,

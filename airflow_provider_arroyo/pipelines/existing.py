@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from enum import StrEnum
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -17,6 +16,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.restarting import StuckRestart
 from airflow_provider_arroyo.pipelines.stopping import (
     LACKS_FINAL_CHECKPOINT,
@@ -47,18 +47,6 @@ PICKED_UP_SECONDS = 5.0
 _TRIES = 5
 _LEAST_SECONDS = 5.0
 """How long the second step of a stop may take at least, however long the first one took."""
-
-
-class Action(StrEnum):
-    """What a task did to get its pipeline."""
-
-    CREATED = "created"
-    ADOPTED = "adopted"
-    RESUMED = "resumed"
-    RESTARTED = "restarted"
-    REPLACED = "replaced"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
 
 
 class Existing:

@@ -18,7 +18,9 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
+from airflow_provider_arroyo.pipelines.choices import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.plain_yaml import Item, YamlError, read_mapping
+from airflow_provider_arroyo.pipelines.tags import check_tags
 from airflow_provider_arroyo.text import shorten
 
 UDF_LANGUAGES = {".rs": "rust", ".py": "python"}
@@ -46,19 +48,12 @@ _Check = Callable[[Any, str], Any]
 def _choice(*allowed: str) -> _Check:
     def check(value: Any, argument: str) -> str:
         if value not in allowed:
-            raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+            raise ValueError(
+                f"{argument} must be one of {', '.join(map(repr, map(str, allowed)))}, got {value!r}"
+            )
         return str(value)
 
     return check
-
-
-def _check_tags(value: Any, argument: str) -> dict[str, str]:
-    # Imported only here: needed when a folder is read, not when a DAG is parsed.
-    from airflow_provider_arroyo.pipelines.ownership import check_user_tags
-
-    tags = check_string_map(value, argument)
-    check_user_tags(tags)
-    return tags
 
 
 def _check_paths(value: Any, argument: str) -> list[str]:
@@ -75,12 +70,12 @@ SETTINGS: Mapping[str, _Check] = {
     "parallelism": check_parallelism,
     "checkpoint_interval": check_checkpoint_interval,
     "udfs": _check_paths,
-    "tags": _check_tags,
+    "tags": check_tags,
     "env_vars": check_string_map,
     "state_url": check_text,
     "scheduler_config": check_json_object,
-    "strategy": _choice("stop_first", "start_first"),
-    "on_failure": _choice("rollback", "leave"),
+    "strategy": _choice(*Strategy),
+    "on_failure": _choice(*OnFailure),
     "keep_old": check_bool,
     "until_checkpoint": check_bool,
     "allow_state_loss": check_bool,

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.pipelines.tags import TAG_PREFIX
 
 LABEL_VERSION = 1
 """Version of the label's format. A reader that sees a higher one adopts nothing."""
 
-TAG_PREFIX = "airflow."
 _COMMENT = "-- airflow: "
 _KEY_DIGITS = 20
 
@@ -332,15 +332,3 @@ def user_tags_of(pipeline: Pipeline) -> dict[str, str]:
         if isinstance(tags, dict):
             return {str(name): str(value) for name, value in tags.items()}
     return {}
-
-
-def check_user_tags(tags: Mapping[str, str]) -> None:
-    """Check that the user's tags do not collide with ours.
-
-    :raises ValueError: if some do; names them.
-    """
-    reserved = sorted(name for name in tags if name.startswith(TAG_PREFIX))
-    if reserved:
-        raise ValueError(
-            f"tags: names that begin with {TAG_PREFIX!r} are reserved for this package, got {reserved}"
-        )

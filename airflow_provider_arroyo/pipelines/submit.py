@@ -9,37 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from enum import StrEnum
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
+from airflow_provider_arroyo.pipelines.choices import Action, OnExisting
 from airflow_provider_arroyo.pipelines.compare import Difference, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted, naming
-from airflow_provider_arroyo.pipelines.existing import Action, is_down
+from airflow_provider_arroyo.pipelines.existing import is_down
 from airflow_provider_arroyo.pipelines.ownership import (
     Namespace,
     OwnershipLabel,
     UnreadableLabelError,
-    check_user_tags,
 )
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
 _NEWEST = 100
 """How many of the newest pipelines are searched for one that is being created."""
-
-
-class OnExisting(StrEnum):
-    """What to do with a pipeline that an earlier try of the same task created."""
-
-    ADOPT = "adopt"
-    """Running: use it; stopped: resume it; failed: restart it; finished: use it as it is."""
-    REPLACE = "replace"
-    """Stop, delete and create it again. Its state is lost."""
-    FAIL = "fail"
-    """Raise an error that names it."""
 
 
 class Submission(PipelineCreator):
@@ -49,7 +37,6 @@ class Submission(PipelineCreator):
 
     :param namespace: the owner's namespace.
     :param on_existing: what to do with a pipeline that an earlier try created, default adopt.
-    :raises ValueError: if the user's tags collide with ours.
     """
 
     def __init__(
@@ -62,7 +49,6 @@ class Submission(PipelineCreator):
         users_id: str | None = None,
         on_existing: OnExisting = OnExisting.ADOPT,
     ) -> None:
-        check_user_tags(spec.tags)
         super().__init__(client, spec, label, users_id=users_id)
         self._namespace = namespace
         self._on_existing = on_existing

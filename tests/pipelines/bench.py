@@ -19,11 +19,12 @@ from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoApiError
+from airflow_provider_arroyo.pipelines.choices import OnExisting
 from airflow_provider_arroyo.pipelines.create import Submitted
 from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
 from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
+from airflow_provider_arroyo.pipelines.submit import Submission
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.support import ENDLESS, Lines
 

@@ -18,8 +18,8 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.change import ChangeNotes
+from airflow_provider_arroyo.pipelines.choices import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.deploy import Deploy
-from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Done, Waiting
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec

@@ -10,7 +10,8 @@ import pytest
 
 from airflow_provider_arroyo.client.models import Job, Pipeline, PipelineGraph, PipelineNode
 from airflow_provider_arroyo.client.udf import Udf
-from airflow_provider_arroyo.pipelines.deploy_plan import Generation, Step, Strategy, plan_deploy
+from airflow_provider_arroyo.pipelines.choices import Strategy
+from airflow_provider_arroyo.pipelines.deploy_plan import Generation, Step, plan_deploy
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.support import ENDLESS
 

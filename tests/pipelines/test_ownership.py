@@ -22,10 +22,10 @@ from airflow_provider_arroyo.pipelines.ownership import (
     Owner,
     OwnershipLabel,
     UnreadableLabelError,
-    check_user_tags,
     user_tags_of,
     without_label,
 )
+from airflow_provider_arroyo.pipelines.tags import check_tags
 
 any_text = st.text(max_size=40)
 tag_maps = st.dictionaries(any_text, any_text, max_size=3)
@@ -172,9 +172,8 @@ def test_a_label_is_read_from_tags(label: OwnershipLabel, user_tags: dict[str, s
     pipeline = Pipeline(id="pl_1", name="n", query="q", tags=json.loads(json.dumps({**user_tags, **tags})))
     assert OwnershipLabel.of(pipeline) == label
     assert user_tags_of(pipeline) == user_tags
-    check_user_tags(user_tags)
     with pytest.raises(ValueError, match="tags"):
-        check_user_tags(tags)
+        check_tags(tags)
 
 
 HOSTILE = "\n \r\n '\"`\\ */ /* -- ü日本語\U0001f600 \x00\x1f\x7f \u2028\x85 ; {{ x }}"

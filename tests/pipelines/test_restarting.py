@@ -16,7 +16,8 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.pipelines.change import Change, ChangeNotes, still_different
-from airflow_provider_arroyo.pipelines.existing import Action, Existing
+from airflow_provider_arroyo.pipelines.choices import Action
+from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.restarting import StuckRestart
 from tests.client.conftest import PIPELINE
 from tests.client.server import Reply, Server, reply

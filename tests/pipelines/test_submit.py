@@ -16,7 +16,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoQueryError,
     ArroyoUnsupportedError,
 )
-from airflow_provider_arroyo.pipelines.existing import Action
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.bench import LABEL, OWNER, PIPELINE_ID, SPEC, Bench

@@ -12,7 +12,7 @@ import requests
 
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError, ArroyoUnsupportedError
-from airflow_provider_arroyo.pipelines.existing import Action
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.bench import OWNER, SPEC, Bench, endpoint
 from tests.support import BOUNDED, ENDLESS

@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.create import Submitted
-from airflow_provider_arroyo.pipelines.existing import Action
 from tests.pipelines.bench import OWNER, Bench, endpoint, open_bench
 from tests.support import Turns
 

@@ -13,7 +13,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoOwnershipError,
 )
-from airflow_provider_arroyo.pipelines.existing import Action
+from airflow_provider_arroyo.pipelines.choices import Action
 from tests.pipelines.bench import OWNER, SPEC, Bench, open_bench
 from tests.support import BOUNDED, NOT_TERMINAL
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_arroyo.exceptions import ArroyoOwnershipError
-from airflow_provider_arroyo.pipelines.existing import Action
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.ownership import LABEL_VERSION, OwnershipLabel
 from tests.pipelines.bench import LABEL, OWNER, PIPELINE_ID, SPEC, Bench
 from tests.support import BOUNDED

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoQueryError,
     ArroyoUnreachableError,
 )
-from airflow_provider_arroyo.pipelines.existing import Action
+from airflow_provider_arroyo.pipelines.choices import Action
 from tests.pipelines.bench import LABEL, OWNER, PIPELINE_ID, SPEC, Bench, endpoint, open_bench
 from tests.support import ENDLESS
 

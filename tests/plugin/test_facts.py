@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_arroyo.client.models import Pipeline, PipelineEdge, PipelineGraph, PipelineNode
-from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX, Deployment, Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.tags import TAG_PREFIX
 from airflow_provider_arroyo.plugin import facts as plugin_facts
 from airflow_provider_arroyo.plugin.facts import facts_of, owner_of
 

@@ -16,7 +16,7 @@ from airflow_provider_arroyo.get_provider_info import get_provider_info
 from airflow_provider_arroyo.links import TRANSITIONS_XCOM_KEY, pipeline_xcoms
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import result_values
-from airflow_provider_arroyo.pipelines.existing import Action
+from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.sandbox.fault_types import KINDS
 
 COMMITTED = Path(__file__).with_name("public_api.txt")
