@@ -71,6 +71,7 @@ class Deploy(DeploySteps):
             strategy=options.strategy,
             keep_old=options.keep_old,
             is_retry=options.is_retry,
+            until_checkpoint=options.until_checkpoint,
         )
         for line in plan.lines(self._name):
             self._log.info("%s", line)

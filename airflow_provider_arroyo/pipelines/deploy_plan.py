@@ -136,6 +136,7 @@ def plan_deploy(
     strategy: Strategy = Strategy.STOP_FIRST,
     keep_old: bool = False,
     is_retry: bool = False,
+    until_checkpoint: bool = True,
 ) -> DeployPlan:
     """Decide what a deploy has to do.
 
@@ -145,6 +146,7 @@ def plan_deploy(
     :param strategy: for a replace.
     :param keep_old: whether the pipeline before the current one is kept, stopped.
     :param is_retry: whether an earlier try may have left the current pipeline before it had proven itself.
+    :param until_checkpoint: whether a pipeline has proven itself only after it has finished a checkpoint.
     """
     if not generations:
         return DeployPlan(action=Action.CREATED, steps=(Step.CREATE, Step.PROVE), generation=1)
@@ -159,13 +161,16 @@ def plan_deploy(
         found = replace(found, steps=(Step.DISCARD, *found.steps), discard=current)
         return replace(found, action=Action.REPLACED) if found.action is Action.UNCHANGED else found
     if comparison.definition:
+        if not until_checkpoint and current.job is not None and current.job.state in AT_WORK:
+            # It has proven itself without a checkpoint, so a rollback must not go back to one before it.
+            old = current
         return DeployPlan(
             action=Action.REPLACED,
             steps=_replace_steps(current, old, strategy),
             generation=current.number + 1,
             current=current,
             old=old,
-            discard=current if is_unfinished else None,
+            discard=None if old is current else current,
             can_roll_back=True,
             comparison=comparison,
         )

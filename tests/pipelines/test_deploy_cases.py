@@ -321,6 +321,16 @@ def test_a_stopped_version_without_listed_checkpoints_is_not_taken_for_one_that_
     assert worker_bench.states() == {second.id: "Running", first.id: "Stopped"}
 
 
+def test_a_version_that_proved_itself_without_a_checkpoint_is_rolled_back_to(bench: DeployBench) -> None:
+    rarely: dict[str, Any] = {"checkpoint_interval": timedelta(hours=1)}
+    options: dict[str, Any] = {"until_checkpoint": False, "keep_old": True}
+    first = bench.deployed(spec=replace(SPEC, **rarely), **options)
+    second = bench.deployed(spec=replace(SECOND, **rarely), **options)
+    with pytest.raises(ArroyoDeployError, match=rf"Rolled back: .* \({second.id}\) is Running again"):
+        bench.deploy(BROKEN, task=OTHER_TASK, **options)
+    assert bench.states() == {second.id: "Running", first.id: "Stopped"}
+
+
 def test_an_outage_before_any_change_causes_no_rollback(bench: DeployBench) -> None:
     old = bench.deployed()
     bench.sandbox.faults.status(503, times=None, path="*/jobs/*/checkpoints")
