@@ -92,8 +92,8 @@ def resolve_name(
     alive = [one for one in found if one.is_alive]
     if len(alive) > 1:
         raise _ambiguous(name, f"{len(alive)} pipelines are named {shorten(name, 80)!r}", alive)
-    # Among those created in the same second, a server on SQLite lists the newest first.
-    meant = alive[0] if alive else max(found, key=lambda one: one.pipeline.created_at_micros)
+    # A server on SQLite lists pipelines of the same second in the order of their creation.
+    meant = alive[0] if alive else sorted(found, key=lambda one: one.pipeline.created_at_micros)[-1]
     if began_micros is not None:
         # Whole seconds, as a server on SQLite stores them.
         began_micros = int(began_micros / 1e6 + ahead) * 1_000_000

@@ -49,6 +49,17 @@ def test_with_none_alive_a_name_means_the_newest(bench: Bench) -> None:
     assert bench.sandbox.state(newest.id) == "Finished"
 
 
+def test_of_two_that_were_created_in_the_same_second_a_name_means_the_later(bench: Bench) -> None:
+    """Real servers on SQLite list the earlier one first."""
+    bench.sandbox.advance(1 - bench.now() % 1)
+    created = [
+        bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id=one) for one in ("first", "second")
+    ]
+    assert created[0].created_at_micros == created[1].created_at_micros
+    bench.sandbox.advance(10)
+    assert resolve_name(bench.client, SPEC.name).pipeline.id == created[1].id
+
+
 def test_a_pipeline_that_was_asked_to_run_is_alive(bench: Bench) -> None:
     resumed = bench.create_externally(pipeline_id="resumed")
     bench.change(resumed.id, 5, "stop", 5)
