@@ -234,7 +234,7 @@ class Deploy(DeploySteps):
                 if response.server_date is not None:
                     age = duration(response.server_date.timestamp() - last.finish_time_micros / 1e6)
                     found = f"{found}, {age} old"
-            elif are_checkpoints_unlisted(old.job, checkpoints):
+            elif are_checkpoints_unlisted(old.pipeline, old.job, checkpoints):
                 found = "if it has any: Arroyo lists its checkpoints only while it runs"
             if found:
                 state = f"the state of generation {old.number} of {self._name} ({found})"

@@ -42,6 +42,9 @@ FRESH_INTERVALS, FRESH_SECONDS = 3, 10.0
 RETIRE_SECONDS = 60.0
 """How long the last step, after the proof, may take beyond the deadline, in seconds."""
 
+_LONG_RUN_SECONDS = 60.0
+"""A run that lasts longer would have finished checkpoints. Away from its Kafka broker, one ends after 30 seconds."""
+
 _LISTINGS = 3
 """How often the pipelines are listed, if one is deleted in the meantime."""
 
@@ -196,8 +199,10 @@ class Generations:
             if has_restarted and response.server_date is not None:
                 # A pipeline that keeps restarting is Running in between, but its checkpoints never finish.
                 age = response.server_date.timestamp() - max(finished, default=0) / 1e6
-                is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
-            has_checkpoint = bool(finished) or are_checkpoints_unlisted(current.job, checkpoints)
+                is_fresh = age <= _fresh_seconds(current.pipeline)
+            has_checkpoint = bool(finished) or are_checkpoints_unlisted(
+                current.pipeline, current.job, checkpoints
+            )
             found[0] = replace(current, has_checkpoint=has_checkpoint, is_fresh=is_fresh)
         return found
 
@@ -260,13 +265,23 @@ class Generations:
         )
 
 
-def are_checkpoints_unlisted(job: Job, checkpoints: Sequence[Checkpoint]) -> bool:
-    """Return whether a stopped job may have checkpoints that Arroyo does not list.
+def are_checkpoints_unlisted(pipeline: Pipeline, job: Job, checkpoints: Sequence[Checkpoint]) -> bool:
+    """Return whether a pipeline that is down may have checkpoints that Arroyo does not list.
 
-    With job-controller = "worker" (0.16), they are listed only while the pipeline runs. A failed one counts as one
-    that has none, since most that fail before their first checkpoint are about to be replaced by corrected SQL.
+    With job-controller = "worker" (0.16), they are listed only while the pipeline runs. A failed one may have some if
+    its runs lasted long enough to finish them.
     """
-    return job.state == JobState.STOPPED and job.run_id > 0 and not job.is_from_0_15 and not checkpoints
+    if checkpoints or job.run_id == 0 or job.is_from_0_15:
+        return False
+    if job.state == JobState.FAILED:
+        ran_micros = (job.finish_time_micros or 0) - (job.start_time_micros or 0)
+        return ran_micros / 1e6 > job.run_id * max(_fresh_seconds(pipeline), _LONG_RUN_SECONDS)
+    return job.state == JobState.STOPPED
+
+
+def _fresh_seconds(pipeline: Pipeline) -> float:
+    """Return how old the last checkpoint of a healthy pipeline may be, in seconds."""
+    return FRESH_INTERVALS * interval_seconds(pipeline) + FRESH_SECONDS
 
 
 def interval_seconds(pipeline: Pipeline) -> float:

@@ -308,6 +308,21 @@ def test_state_that_a_worker_no_longer_lists_is_not_dropped_unasked(worker_bench
     assert worker_bench.deploy(SECOND, task=OTHER_TASK).progress.action == "replaced"
 
 
+def test_nor_is_that_of_one_that_failed_after_it_had_run_for_long(worker_bench: DeployBench) -> None:
+    old = worker_bench.deployed()
+    worker_bench.change(old.id, 120, "fail", "Failed")
+    with pytest.raises(ArroyoDeployError, match="would drop the state of generation 1"):
+        worker_bench.deploy(SECOND, task=OTHER_TASK, allow_state_loss=False)
+    assert worker_bench.states() == {old.id: "Failed"}
+
+
+def test_one_that_failed_at_once_is_replaced_without_asking(worker_bench: DeployBench) -> None:
+    with pytest.raises(ArroyoPipelineError):
+        worker_bench.deploy(BROKEN)
+    worker_bench.sandbox.advance(60)
+    assert worker_bench.deploy(SECOND, task=OTHER_TASK, allow_state_loss=False).progress.generation == 2
+
+
 def test_a_stopped_version_without_listed_checkpoints_is_not_taken_for_one_that_never_came_up(
     worker_bench: DeployBench,
 ) -> None:
