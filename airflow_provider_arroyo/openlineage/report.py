@@ -14,12 +14,7 @@ from typing import Any
 
 from airflow.providers.openlineage.extractors import OperatorLineage
 from openlineage.client.event_v2 import InputDataset, OutputDataset
-from openlineage.client.facet_v2 import (
-    error_message_run,
-    schema_dataset,
-    sql_job,
-    storage_dataset,
-)
+from openlineage.client.facet_v2 import error_message_run, schema_dataset, sql_job, storage_dataset
 
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.openlineage.events import FACET_NAME, emit, job_type, pipeline_events, run_facet

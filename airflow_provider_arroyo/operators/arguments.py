@@ -8,12 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.checks import (
-    check_bool,
-    check_characters,
-    check_id,
-    check_text,
-)
+from airflow_provider_arroyo.client.checks import check_bool, check_characters, check_id, check_text
 from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.text import is_template, shorten
 

@@ -28,22 +28,9 @@ from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, naming
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
-from airflow_provider_arroyo.pipelines.deploy_progress import (
-    DeployOptions,
-    DeployProgress,
-    Waiting,
-    required,
-)
-from airflow_provider_arroyo.pipelines.existing import (
-    Existing,
-    is_down,
-    is_going_down,
-)
-from airflow_provider_arroyo.pipelines.generations import (
-    RETIRE_SECONDS,
-    Generations,
-    interval_seconds,
-)
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting, required
+from airflow_provider_arroyo.pipelines.existing import Existing, is_down, is_going_down
+from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, Generations, interval_seconds
 from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import (

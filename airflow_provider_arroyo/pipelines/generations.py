@@ -25,11 +25,7 @@ from airflow_provider_arroyo.pipelines.owned import (
     may_belong_to,
     which_namespace_to_set,
 )
-from airflow_provider_arroyo.pipelines.ownership import (
-    Namespace,
-    OwnershipLabel,
-    UnreadableLabelError,
-)
+from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 

@@ -18,11 +18,7 @@ from airflow_provider_arroyo.pipelines.choices import Action, OnExisting
 from airflow_provider_arroyo.pipelines.compare import Difference, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted, naming
 from airflow_provider_arroyo.pipelines.existing import is_down
-from airflow_provider_arroyo.pipelines.ownership import (
-    Namespace,
-    OwnershipLabel,
-    UnreadableLabelError,
-)
+from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
