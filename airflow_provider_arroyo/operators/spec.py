@@ -106,7 +106,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
                 parallelism=check_parallelism(self.parallelism),
                 checkpoint_interval=self.checkpoint_interval,
                 udfs=self._checked_udfs(),
-                tags=as_string_map(self.tags or {}, "tags"),
+                tags=check_tags(as_string_map(self.tags or {}, "tags")),
                 env_vars=as_string_map(self.env_vars or {}, "env_vars"),
                 scheduler_config=self.scheduler_config,
                 state_url=optional(as_string)(self.state_url, "state_url"),

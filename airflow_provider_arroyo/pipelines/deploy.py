@@ -37,6 +37,7 @@ from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_errors import check_query
+from airflow_provider_arroyo.pipelines.tags import check_tags
 from airflow_provider_arroyo.text import duration, shorten
 
 _NOT_ROLLED_BACK = frozenset({Outcome.STOPPED.value, Outcome.UNREACHABLE.value})
@@ -60,9 +61,11 @@ class Deploy(DeploySteps):
         """List what the server has, plan, log the plan, and carry it out until a step must wait.
 
         :param spec: what is wanted.
+        :raises ValueError: when the user's tags collide with ours.
         :raises ArroyoError: an ``ArroyoOwnershipError``, ``ArroyoQueryError`` or ``ArroyoUnsupportedError`` comes
             before anything was changed; an ``ArroyoDeployError`` says what was.
         """
+        check_tags(spec.tags)
         options, self._spec = self._options, spec
         deadline = self._clock() + options.timeout.total_seconds()
         plan = self._plan = plan_deploy(

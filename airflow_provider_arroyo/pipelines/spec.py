@@ -16,7 +16,6 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.udf import Udf, as_udfs
-from airflow_provider_arroyo.pipelines.tags import check_tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class PipelineSpec:
         if self.checkpoint_interval is not None:
             interval = check_checkpoint_interval(self.checkpoint_interval)
             object.__setattr__(self, "checkpoint_interval", interval)
-        check_tags(self.tags)
+        check_string_map(self.tags, "tags")
         check_string_map(self.env_vars, "env_vars")
         if self.scheduler_config is not None:
             config = check_json_object(self.scheduler_config, "scheduler_config")

@@ -20,6 +20,7 @@ from airflow_provider_arroyo.pipelines.create import PipelineCreator, Submitted,
 from airflow_provider_arroyo.pipelines.existing import is_down
 from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.pipelines.tags import check_tags
 from airflow_provider_arroyo.text import shorten
 
 _NEWEST = 100
@@ -33,6 +34,7 @@ class Submission(PipelineCreator):
 
     :param namespace: the owner's namespace.
     :param on_existing: what to do with a pipeline that an earlier try created, default adopt.
+    :raises ValueError: if the user's tags collide with ours.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Submission(PipelineCreator):
         users_id: str | None = None,
         on_existing: OnExisting = OnExisting.ADOPT,
     ) -> None:
+        check_tags(spec.tags)
         super().__init__(client, spec, label, users_id=users_id)
         self._namespace = namespace
         self._on_existing = on_existing
