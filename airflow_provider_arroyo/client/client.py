@@ -13,6 +13,7 @@ from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import requests
+from tenacity import Retrying, retry_if_exception
 
 from airflow_provider_arroyo.client import catalog, endpoints, lists
 from airflow_provider_arroyo.client.catalog import ConnectionTable
@@ -183,21 +184,28 @@ class ArroyoClient:
         self, request: Request[Any], tries: Tries, send_once: Callable[[Request[Any], Tries], T]
     ) -> T:
         tries.has_responded = self._link.has_responded
-        while True:
-            try:
-                return self._with_reload(send_once, request, tries)
-            except ArroyoError as err:
-                pause_seconds = tries.pause_seconds(err)
-                if pause_seconds is None:
-                    if (final := tries.final_error(err)) is not err:
-                        raise final from err
-                    is_refusal = isinstance(err, ArroyoApiError) and err.disposition is Disposition.PERMANENT
-                    if is_refusal and not isinstance(err, _ARROYOS_OWN):
-                        # This also ends an outage, although the response may not be Arroyo's.
-                        tries.log_success()
-                    raise
-            self.counts.retries += 1
-            self.sleep(pause_seconds)
+        retrying = Retrying(
+            sleep=self.sleep,
+            retry=retry_if_exception(tries.is_retryable),
+            wait=tries.wait_seconds,
+            stop=tries.is_exhausted,
+            before_sleep=tries.before_sleep,
+            reraise=True,
+        )
+        try:
+            result: T = retrying(self._with_reload, send_once, request, tries)
+        except ArroyoError as err:
+            final = tries.final_error(err)
+            if final is err:
+                is_refusal = isinstance(err, ArroyoApiError) and err.disposition is Disposition.PERMANENT
+                if is_refusal and not isinstance(err, _ARROYOS_OWN):
+                    # This also ends an outage, although the response may not be Arroyo's.
+                    tries.log_success()
+                raise
+            raise final from err
+        finally:
+            self.counts.retries += tries.retries
+        return result
 
     def _with_reload(
         self, send_once: Callable[[Request[Any], Tries], T], request: Request[Any], tries: Tries

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tenacity import RetryCallState
+
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
@@ -98,7 +100,7 @@ class Limits:
 
 
 class Tries:
-    """The tries of one request: whether and when another one is due, and the time limit of each.
+    """The tries of one request. Provides tenacity's callbacks and the time limit of each try.
 
     :param request: the request.
     :param limits: its time limits.
@@ -117,7 +119,8 @@ class Tries:
         least = self._began + max(limits.first_try_seconds, request.min_read_timeout_seconds)
         self._ends_at = min(max(self._may_repeat_until, least), self._deadline)
         self._took_effect = False
-        self._retries = 0
+        self._has_warned = False
+        self.retries = 0
         self.has_responded = False
         """Whether Arroyo itself has responded; updated by the client."""
 
@@ -154,56 +157,64 @@ class Tries:
         """Return whether an earlier DELETE, whose response was lost, has deleted what this one does not find."""
         return self._request.method == "DELETE" and self._took_effect
 
-    def pause_seconds(self, error: ArroyoError) -> float | None:
-        """Return how long to wait before the next try, so that it can still end in time; None if none is due.
+    # -- callbacks of tenacity ---------------------------------------------------------------------------------
 
-        Logs the failed try if another one follows: the first as a warning, the others at DEBUG level.
-
-        :param error: the error of the last try.
-        """
-        self._took_effect = self._took_effect or may_have_taken_effect(error)
-        if not self._is_retryable(error) or _retry_after(error) > _MAX_RETRY_AFTER_SECONDS:
-            return None
-        left = self._repeat_until(error) - self._clock()
-        pause = backoff_seconds(self._retries + 1, error)
-        if pause >= left - _MIN_TRY_SECONDS:
-            pause = max(_FIRST_WAIT_SECONDS, left - 1.0, _retry_after(error))
-        # A try that has no time to complete would only hide the error of the last one.
-        if pause >= left - _MIN_TRY_SECONDS:
-            return None
-        self._log.log(
-            logging.DEBUG if self._retries else logging.WARNING,
-            "%s failed, retrying for up to %s: %s",
-            self._request,
-            duration(self._may_repeat_until - self._began),
-            shorten(str(error), 1000),
-        )
-        self._retries += 1
-        return pause
-
-    def _is_retryable(self, error: ArroyoError) -> bool:
+    def is_retryable(self, error: BaseException) -> bool:
         """Return whether repeating the request is safe and may succeed."""
-        if error.disposition is Disposition.PERMANENT:
+        self._took_effect = self._took_effect or may_have_taken_effect(error)
+        if not isinstance(error, ArroyoError) or error.disposition is Disposition.PERMANENT:
             return False
         return error.disposition is Disposition.RETRY or self._request.is_idempotent
 
-    def _repeat_until(self, error: ArroyoError) -> float:
+    def wait_seconds(self, state: RetryCallState) -> float:
+        """Return how long to wait before the next try, so that the next try can still end in time."""
+        error = _error_of(state)
+        wanted = backoff_seconds(state.attempt_number, error)
+        left = self._repeat_until(error) - self._clock()
+        if wanted < left - _MIN_TRY_SECONDS:
+            return wanted
+        return max(_FIRST_WAIT_SECONDS, left - 1.0, _retry_after(error))
+
+    def is_exhausted(self, state: RetryCallState) -> bool:
+        """Return whether no further try is due."""
+        error, now = _error_of(state), self._clock()
+        if _retry_after(error) > _MAX_RETRY_AFTER_SECONDS:
+            return True
+        # A try that has no time to complete would only hide the error of the last one.
+        return now + state.upcoming_sleep >= self._repeat_until(error) - _MIN_TRY_SECONDS
+
+    def _repeat_until(self, error: BaseException | None) -> float:
+        if not isinstance(error, ArroyoError):
+            return self._may_repeat_until
         allowed = self._may_repeat_until - self._began
         return self._began + outage_limit_seconds(error, allowed, has_responded=self.has_responded)
 
+    def before_sleep(self, state: RetryCallState) -> None:
+        """Log the failed try: the first as a warning, the others at DEBUG level."""
+        level = logging.DEBUG if self._has_warned else logging.WARNING
+        self._has_warned = True
+        self.retries += 1
+        self._log.log(
+            level,
+            "%s failed, retrying for up to %s: %s",
+            self._request,
+            duration(self._may_repeat_until - self._began),
+            shorten(str(_error_of(state)), 1000),
+        )
+
     def log_success(self) -> None:
         """Log that an outage is over, if one was logged."""
-        if self._retries:
+        if self._has_warned:
             self._log.info("Arroyo responds again after %s", duration(self._clock() - self._began))
 
     def final_error(self, error: ArroyoError) -> ArroyoError:
         """Return the error to raise after the last try: the last error, or one that says how long they lasted."""
         elapsed = self._clock() - self._began
         allowed = self._repeat_until(error) - self._began
-        was_tried_once = not self._retries and (
+        was_tried_once = not self._has_warned and (
             allowed <= _MIN_TRY_SECONDS or elapsed < allowed - _MIN_TRY_SECONDS - _FIRST_WAIT_SECONDS
         )
-        if was_tried_once or not self._is_retryable(error):
+        if was_tried_once or not self.is_retryable(error):
             return error
         if error.disposition is Disposition.OUTAGE and not self.has_responded:
             return ArroyoUnreachableError(
@@ -223,6 +234,10 @@ class Tries:
             f"Last error of {self._request}: {error}\n{effect}Check the server and the connection.",
             since=self._began_at,
         )
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
 
 
 def _retry_after(error: BaseException | None) -> float:

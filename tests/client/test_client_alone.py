@@ -46,7 +46,7 @@ def test_describing_a_request_loads_no_http_library() -> None:
     modules = ["client.endpoints", "client.request", "client.details", "client.models", "client.settings"]
     imports = "\n".join(f"import airflow_provider_arroyo.{name}" for name in [*modules, "exceptions"])
     code = f"import sys\n{imports}\n" + (
-        "print([n for n in ('requests', 'aiohttp', 'urllib3', 'ssl', 'airflow') if n in sys.modules])"
+        "print([n for n in ('requests', 'aiohttp', 'urllib3', 'ssl', 'tenacity', 'airflow') if n in sys.modules])"
     )
     assert run(code) == "[]\n"
 
