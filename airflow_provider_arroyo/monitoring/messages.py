@@ -64,15 +64,15 @@ class Messages:
     """Collects the messages of one wait until they are taken.
 
     :param plan: the plan of the wait.
-    :param watched_for: what an endless watch is for; default empty: the wait has a goal and a deadline.
+    :param is_watch: whether this is an endless watch, without a deadline that could be shown; default False.
     :param is_repeated: whether an earlier wait of the same task logged the first state, default False.
     """
 
-    __slots__ = ("_first_level", "_is_repeated", "_pending", "_plan", "_watched_for")
+    __slots__ = ("_first_level", "_is_repeated", "_is_watch", "_pending", "_plan")
 
-    def __init__(self, plan: WaitPlan, watched_for: str = "", *, is_repeated: bool = False) -> None:
+    def __init__(self, plan: WaitPlan, *, is_watch: bool = False, is_repeated: bool = False) -> None:
         self._plan = plan
-        self._watched_for = watched_for
+        self._is_watch = is_watch
         self._is_repeated = is_repeated
         self._first_level = logging.DEBUG if is_repeated else logging.INFO
         self._pending: tuple[Message, ...] = ()
@@ -93,7 +93,7 @@ class Messages:
         """The pipeline does not exist yet. Another Airflow may have one of that name, which is never used."""
         after = " yet" if missing_seconds is None else f" after {duration(missing_seconds)}"
         level = self._first_level if missing_seconds is None else logging.INFO
-        if self._watched_for:
+        if self._is_watch:
             after = elsewhere = ""  # it may have existed before
         if elsewhere and not self._is_repeated:
             level = logging.WARNING
@@ -103,14 +103,13 @@ class Messages:
     def found(self, plan: WaitPlan) -> None:
         """The pipeline was found by its name."""
         self._plan, pipeline = plan, plan.pipeline
-        begin = f"Watching for {self._watched_for}" if self._watched_for else f"Waiting for {plan.goal}"
-        self._add(
-            f"{begin}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}", self._first_level
-        )
+        begin = "Watching" if self._is_watch else "Waiting"
+        where = f"{self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
+        self._add(f"{begin} for {plan.goal}: {where}", self._first_level)
 
     def _goal(self, now: float) -> str:
-        if self._watched_for:
-            return f"watching for {self._watched_for}"
+        if self._is_watch:
+            return f"watching for {self._plan.goal}"
         return f"waiting for {self._plan.goal}, {duration(self._plan.deadline - now)} left"
 
     def changed(self, before: Job | None, job: Job, state_seconds: float) -> None:
@@ -164,14 +163,14 @@ class Messages:
         when = "" if retry_in is None else f" in {retry_in:.1f} s"
         self._add(
             f"Poll failed, retry {retry} of {POLL_RETRIES}{when}: {self._name}: {shorten(str(error))}",
-            logging.DEBUG if is_known or self._watched_for else logging.WARNING,
+            logging.DEBUG if is_known or self._is_watch else logging.WARNING,
         )
 
     def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
         """Arroyo is unreachable; polls are retried until the limit, which is shorter before the first response."""
         is_shorter = limit_seconds < self._plan.outage_tolerance.total_seconds()
         why = "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance"
-        limit = "" if self._watched_for else f" for up to {duration(limit_seconds)} in total ({why})"
+        limit = "" if self._is_watch else f" for up to {duration(limit_seconds)} in total ({why})"
         what = "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
         self._add(f"{what} for {duration(seconds)}, retrying{limit}: {self._name}: {error}", logging.WARNING)
 

@@ -186,13 +186,13 @@ class EventWatch(PipelineWait):
     ) -> None:
         plan = WaitPlan(
             pipeline=pipeline,
-            target_states=rule.states or frozenset({rule.goal}),
+            target_states=frozenset({rule.goal}),  # as messages name it: no state ends a watch
             deadline=now + _ENDLESS.total_seconds(),
             heartbeat=_ENDLESS,
             may_be_missing=True,
         )
         super().__init__(plan, now=now)
-        self._messages = Messages(plan, rule.goal)
+        self._messages = Messages(plan, is_watch=True)
         self.rule = rule
         self.memory = memory or EventMemory()
         self._follows_name = not pipeline.pipeline_id
