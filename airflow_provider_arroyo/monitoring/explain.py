@@ -97,7 +97,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     if job is None or job.is_terminal or result.jobless_seconds is not None:
         return None
     why = f": {errors[0].line}" if errors else ""
-    if result.details_error is not None and (result.lacks_checkpoint or result.advice):
+    if result.details_error is not None and (result.lacks_checkpoint or result.has_condition):
         error = shorten(str(result.details_error)).rstrip(".")
         return f"may be healthy, but its {result.detail} cannot be read: {error}"
     # A restart long ago, in a wait of days, is not the reason now.
@@ -113,7 +113,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
 
 
 def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
-    lines = [f"It {result.seen}."] if result.advice and result.seen else []
+    lines = [f"It {result.seen}."] if result.has_condition and result.seen else []
     reason = result.job.failure if result.job else None
     if reason and reason.error:
         lines.append(reason.line)
@@ -152,10 +152,14 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             still = "still " if result.is_unchanged else ""
             return f"{label} is {still}{state}{run}; {wanted} was wanted.", "Fix the cause."
         case Outcome.FINISHED:
-            again = "Submit it again." if result.advice else "Wait for Finished instead, or submit it again."
+            again = (
+                "Submit it again."
+                if result.has_condition
+                else "Wait for Finished instead, or submit it again."
+            )
             what = f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again."
             return what, f"Its sources are bounded. {again}"
-        case Outcome.STOPPED if result.advice:
+        case Outcome.STOPPED if result.has_condition:
             return (
                 f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
                 "Resume it, then try again.",
@@ -206,7 +210,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
 def _finishing(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what ``Finishing`` makes impossible, and what to do about it."""
     lacks = "takes no checkpoints"
-    if result.advice:
+    if result.has_condition:
         what = f"is Finishing; {result.wanted} was wanted"
         advice = "Wait for Finished instead, or submit it with sources that do not end."
         lacks = "measures nothing" if result.detail is Detail.METRICS else lacks
@@ -281,12 +285,12 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "what the API accepts."
         )
     is_at_work, is_stopping = job.state in AT_WORK, job.running_desired is False and not job.is_terminal
-    if is_stopping and (runs_wanted or result.advice) and (is_at_work or not stop_wanted):
+    if is_stopping and (runs_wanted or result.has_condition) and (is_at_work or not stop_wanted):
         return "A stop was requested, so it is about to stop. Find out who requested it."
     if is_at_work:
         if job.running_desired is None:
             return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
-        if result.advice:
+        if result.has_condition:
             return f"{result.advice}, or {more_time}."
         if runs_wanted and result.lacks_checkpoint:
             return (
@@ -330,7 +334,7 @@ def _last_seen(job: Job | None) -> str:
 
 def _verb(result: WaitResult) -> str:
     """Return the verb before what was wanted: a pipeline has a metric, and becomes a state."""
-    return "have" if result.advice else "become"
+    return "have" if result.has_condition else "become"
 
 
 def _since(result: WaitResult, comma: str = " ") -> str:

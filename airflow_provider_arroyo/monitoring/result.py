@@ -184,6 +184,11 @@ class WaitResult(JsonValue):
         return self.goal or " or ".join(self.target_states)
 
     @property
+    def has_condition(self) -> bool:
+        """Whether a condition was wanted, and not a state."""
+        return bool(self.advice)
+
+    @property
     def is_over(self) -> bool:
         """Whether the wait has ended."""
         return self.outcome is not Outcome.WAITING
