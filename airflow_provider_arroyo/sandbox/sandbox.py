@@ -152,9 +152,10 @@ class ArroyoSandbox:
         """Start the server; return when it responds.
 
         :raises OSError: if it cannot listen on the address; names it.
+        :raises RuntimeError: if it was started before.
         """
-        if self._started:
-            raise RuntimeError("the sandbox is started already")
+        if self._http.port:
+            raise RuntimeError("a sandbox can be started only once: create another one")
         try:
             self._http.start(*self._address)
         except OSError as error:

@@ -142,6 +142,13 @@ def test_closing_leaves_no_threads_and_frees_the_port() -> None:
         client.close()
 
 
+def test_a_sandbox_starts_only_once() -> None:
+    with ArroyoSandbox(clock=ManualClock()) as sandbox, pytest.raises(RuntimeError, match="only once"):
+        sandbox.start()
+    with pytest.raises(RuntimeError, match="only once"):
+        sandbox.start()
+
+
 def test_a_sandbox_that_is_closed_does_not_come_back() -> None:
     clock = ManualClock()
     with ArroyoSandbox(clock=clock, host=OWN_HOST) as sandbox:

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+T = TypeVar("T", "_Node", "_Edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ def forward(operator: str, description: str, inputs: Sequence[Step], key: Hashab
 @dataclass(slots=True, eq=False)
 class _Node:
     id: int
+    place: int  # in the list of nodes
     description: str
     operators: list[str]
     step: Step
@@ -94,6 +95,7 @@ class _Edge:
     source: _Node
     target: _Node
     type: str
+    place: int  # in the list of edges
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class Graph:
         number, shown = len(self.nodes), step.description
         if step.kind == "inner":
             shown = shown.replace("{}", str(number))
-        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step)
+        node = _Node(number, number, shown, [step.operator.replace("{}", str(number))], step)
         self.nodes.append(node)
         self._made[_key(step)] = node
         for source, edge in zip(step.inputs, step.edges, strict=True):
@@ -137,7 +139,7 @@ class Graph:
             node.description += f" -> {following.description}"
             node.operators += following.operators
             # The node that moves there may not have been visited.
-            place = min(place, self.nodes.index(following))
+            place = min(place, following.place)
             self._drop_edge(next(iter(following.entering)))
             # Arroyo's graph library lists the edges of a node from the newest to the oldest.
             for edge in reversed(list(following.leaving)):
@@ -157,7 +159,7 @@ class Graph:
         return None if following.step.kind == "sink" or len(following.entering) > 1 else following
 
     def _add_edge(self, source: _Node, target: _Node, kind: str) -> None:
-        edge = _Edge(source, target, kind)
+        edge = _Edge(source, target, kind, len(self.edges))
         self.edges.append(edge)
         source.leaving[edge] = None
         target.entering[edge] = None
@@ -195,4 +197,5 @@ def _swap_remove(items: list[T], item: T) -> None:
     """Remove an item as Arroyo's graph library does: the last one takes its place."""
     last = items.pop()
     if last is not item:
-        items[items.index(item)] = last
+        items[item.place] = last
+        last.place = item.place
