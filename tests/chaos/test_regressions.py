@@ -139,7 +139,7 @@ async def test_a_new_wait_gets_its_job_from_an_unchanged_list(
             watch = partial(poller.watch, interval_seconds=0.05, clock=clock, log=log)
             long = asyncio.create_task(watch(wait(first, "Stopped")))
             await until(lambda: sandbox.requests.count("GET", "*/jobs") >= 5)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 result = await watch(wait(second, "Running"))
             long.cancel()
         assert result.outcome is Outcome.REACHED
@@ -155,7 +155,7 @@ def test_killing_a_wait_whose_task_has_ended_elsewhere_stops_nothing(monkeypatch
         half = worker.begin()
         assert isinstance(half, Deferred)
         frozen, successor = one.start(half.trigger()), two.start(half.trigger())
-        (payload,) = frozen.payloads.result(20)
+        (payload,) = frozen.payloads.result(60)
         ti.state = "running"
         end = worker.resume(half, payload)
         assert isinstance(end, Succeeded)

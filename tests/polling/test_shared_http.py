@@ -14,6 +14,7 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling import job_polls
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import SharedPoller, shared_poller
@@ -78,7 +79,11 @@ def pipelines_of(sandbox: ArroyoSandbox) -> list[str]:
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
-async def test_many_waits_share_one_client_and_its_lists(version: str) -> None:
+async def test_many_waits_share_one_client_and_its_lists(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While the list is slow, some are polled singly.
+    monkeypatch.setattr(job_polls, "_LIST_HUNG_SECONDS", LIMIT_SECONDS)
     with ArroyoSandbox(arroyo_version=version, clock=ManualClock(), pipelines=60) as sandbox:
         names = pipelines_of(sandbox)
         connection = Connection(sandbox)

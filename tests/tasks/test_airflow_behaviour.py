@@ -62,7 +62,10 @@ def test_deferrable_defaults_to_airflows_setting(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_wait_the_result_has_the_current_state(sandbox: ArroyoSandbox) -> None:
+    # Otherwise, on a slow machine, it would have finished.
+    sandbox.faults.controller_away()
     first = run_task(submit(BOUNDED, wait_for=None), SYNC).result
+    sandbox.faults.controller_back()
     assert (first["action"], first["finished"]) == ("created", False)
     assert run_task(submit(BOUNDED, wait_for="Finished"), SYNC).result["finished"] is True
     again = run_task(submit(BOUNDED, wait_for=None), SYNC).result
@@ -116,7 +119,7 @@ def test_execution_timeouts_are_logged_once(sandbox: ArroyoSandbox, caplog: pyte
     submits = []
 
     def make(**mode: Any) -> Any:
-        limit = timedelta(seconds=1)
+        limit = timedelta(seconds=3)
         submits.append(submit(wait_for="Finished", execution_timeout=limit)(**mode))
         return submits[-1]
 
