@@ -199,8 +199,9 @@ _LEAST_STEP_SECONDS = 1.0
 class CheckpointAge:
     """How long a pipeline that should take checkpoints has finished none, determined by their epochs.
 
-    The server's times only make this more precise, within the bounds known without them: a wrong clock causes no
-    event. Other times are seconds since the epoch, by the watcher's clock.
+    The server's times only make this more precise. Where an event would depend on them alone, another reading must
+    confirm it: a wrong clock causes one only if no checkpoint finishes between two readings. Other times are seconds
+    since the epoch, by the watcher's clock.
 
     :param max_age_seconds: the maximum age.
     :param job_id: the job; None before one was seen.
@@ -267,18 +268,19 @@ class CheckpointAge:
         # Without the server's time, it is only known that the checkpoint finished since the last reading.
         age = 0.0 if server_time is None else max(0.0, server_time - (finished or 0) / 1e6)
         possible = max(0.0, now - (self.since if self.read_at is None else self.read_at))
+        # One more reading must confirm what only the clocks tell, since they may be wrong.
+        most = self.max_age_seconds - self.step_seconds
         if self.read_at is None and self.may_be_older:
             began = max(finished or 0, job.start_time_micros or 0, job.created_at_micros) / 1e6
             older = (now if server_time is None else server_time) - began
             if older > possible:
-                # One more reading must confirm it, since the clocks may be wrong.
-                older = max(possible, min(older, self.max_age_seconds) - self.step_seconds)
-            self.since = now - max(0.0, older)
+                older = max(possible, older - self.step_seconds)
+            self.since = now - max(0.0, min(older, most))
         elif finished is not None and self.read_at is None:
-            self.since = now - min(age, possible)
+            self.since = now - min(age, possible, most)
         elif finished is not None and epoch != self.epoch:
             # It finished since the last reading, so a higher age shows that a clock is wrong.
-            self.since = now - (age if age <= possible else 0.0)
+            self.since = now - (min(age, most) if age <= possible else 0.0)
         self.epoch, self.finished_at_micros, self.read_at, self.may_be_older = epoch, finished, now, False
         return now - self.since >= self.max_age_seconds
 

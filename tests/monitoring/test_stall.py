@@ -1,4 +1,4 @@
-"""A pipeline that stops finishing checkpoints causes one event; a wrong clock never causes one."""
+"""A pipeline that stops finishing checkpoints causes one event; a wrong clock alone causes none."""
 
 from __future__ import annotations
 
@@ -160,6 +160,23 @@ def test_a_clock_that_is_wrong_by_hours_causes_no_event(has_date: bool) -> None:
             return Reading(super().read(now).value, now + 7200 if has_date else None)
 
     assert play(watch(), Gateway(age=500.0, skew=-7200.0), 1_000) == []
+
+
+@pytest.mark.parametrize("date_skew", [150.0, 1800.0, 7200.0])
+def test_a_wrong_clock_causes_no_event_after_a_long_time_without_readings(date_skew: float) -> None:
+    one, server = watch(), Server(date_skew=date_skew)
+    assert play(one, server, 300) == []
+    one.observe_error(REFUSED, T0 + 300)
+    assert play(one, server, 5_000, begin=3_900) == []
+    # Checkpoints that could not be read at all, of a pipeline that ran before, or was just resumed.
+    for before in ([server.job()], [server.job("Stopped", desired=False), server.job("Running", 2)]):
+        one, now = watch(), T0
+        for shown in before:
+            one.observe(shown, T0)
+        while now < T0 + 1_000:
+            now = one.details_due() or T0
+            one.observe_details(before[-1], REFUSED, now, sent_at=now)
+        assert play(one, server, 3_000, begin=1_000, first=before[-1]) == []
 
 
 def test_flapping_runs_without_a_checkpoint_are_one_stall() -> None:
