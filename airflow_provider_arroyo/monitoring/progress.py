@@ -34,6 +34,12 @@ _NO_PROOF, _NO_FINDING, _NO_STATS = ProofOfLife(), Finding(), WaitStats()
 _REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
 """The states after which a new run was requested, and is not due to a failure."""
 
+_STOPPING = frozenset({JobState.CHECKPOINT_STOPPING, JobState.STOPPING})
+"""The states that end in ``Stopped`` even if the stop is withdrawn; then ``Stopped`` is too short to be polled."""
+
+_NOT_STOPPING = AT_WORK | {JobState.RECOVERING}
+"""The states of a run whose stop was withdrawn in time, or that failed instead."""
+
 _WHILE_POLLED = {"responded_at", "outage_since", "failing_since", "unreadable_since", "responding_since"}
 _WHILE_POLLED |= {"held_since", "old_since", "desired_since"}
 """The times from which something counts only while polls are sent."""
@@ -45,8 +51,8 @@ class SeenRun(JsonValue):
 
     :param job_id, run_id: the run.
     :param ends_by_request: whether a state was seen in it that only a request causes; default False.
-    :param is_stopping: whether a stop was requested when it was last seen, so that a later run which is to go on was
-        requested, too; default False.
+    :param is_stopping: whether it was about to stop when it was last seen, even if that request was withdrawn too
+        late, so that a later run which is to go on was requested, too; default False.
     """
 
     job_id: str
@@ -61,7 +67,7 @@ class SeenRun(JsonValue):
             job_id=job.id,
             run_id=job.run_id,
             ends_by_request=job.state in _REQUESTED,
-            is_stopping=job.running_desired is False,
+            is_stopping=job.running_desired is False or job.state in _STOPPING,
         )
 
     def follow(self, job: Job, *, first_run: int = 1) -> tuple[Self, int]:
@@ -78,7 +84,12 @@ class SeenRun(JsonValue):
             return now, 0
         if job.run_id == self.run_id:
             # Before the next run, the state can change once more: Restarting 1, Scheduling 1, Scheduling 2.
-            return replace(now, ends_by_request=now.ends_by_request or self.ends_by_request), 0
+            was_stopping = self.is_stopping and job.state not in _NOT_STOPPING
+            return replace(
+                now,
+                ends_by_request=now.ends_by_request or self.ends_by_request,
+                is_stopping=now.is_stopping or was_stopping,
+            ), 0
         runs = max(0, job.run_id - max(self.run_id, first_run))
         is_resumed = self.is_stopping and job.running_desired is True
         is_requested = (self.ends_by_request or is_resumed) and self.run_id >= first_run

@@ -75,6 +75,23 @@ def test_a_resume_whose_stop_no_poll_saw_is_not_a_restart() -> None:
     assert stopping.follow(job("Running", 1))[0].follow(job("Running", 2))[1] == 1
 
 
+@pytest.mark.parametrize("between", [(), ("Stopping",), ("Scheduling",)])
+def test_a_stop_that_is_withdrawn_too_late_is_not_a_restart(between: tuple[str, ...]) -> None:
+    """It stops, and is resumed at once: ``Stopped`` is too short to be polled."""
+    one = guard(most=0)
+    states = ["Running", "CheckpointStopping", *between]
+    polls = [job("CheckpointStopping", desired=False), *map(job, states[1:]), job("Running", 2)]
+    for number, seen in enumerate(polls):
+        assert one.observe(seen, T0 + number).outcome is WAITING
+    assert one.observe(job("Recovering", 2), T0 + 9).outcome is WAITING
+    assert one.observe(job("Running", 3), T0 + 10).outcome is FLAPPING
+
+
+def test_a_failure_while_it_stops_is_a_restart() -> None:
+    run, _ = SeenRun.of(job("CheckpointStopping")).follow(job("Recovering"))
+    assert run.follow(job("Running", 2))[1] == 1
+
+
 def test_unseen_restarts_are_spread_over_the_time_without_polls() -> None:
     assert restart_times(3, since=None, now=90.0, most=9) == (90.0, 90.0, 90.0)
     assert restart_times(3, since=0.0, now=90.0, most=9) == (30.0, 60.0, 90.0)
