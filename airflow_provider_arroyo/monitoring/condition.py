@@ -79,7 +79,7 @@ class Condition(JsonValue, ABC):
     @property
     @abstractmethod
     def goal(self) -> str:
-        """The goal, in words that follow "waiting for" or precede "was wanted"."""
+        """The goal, in words that follow "waiting for" or "the goal was"."""
 
     @property
     @abstractmethod

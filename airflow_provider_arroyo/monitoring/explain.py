@@ -150,29 +150,27 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             state = job.state if job else JobState.FAILED
             run = f" {in_run(job.run_id)}" if job else ""
             still = "still " if result.is_unchanged else ""
-            return f"{label} is {still}{state}{run}; {wanted} was wanted.", "Fix the cause."
+            return f"{label} is {still}{state}{run}; the goal was {wanted}.", "Fix the cause."
         case Outcome.FINISHED:
-            again = (
-                "Submit it again."
-                if result.has_condition
-                else "Wait for Finished instead, or submit it again."
-            )
-            what = f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again."
+            again = "Wait for Finished instead, or submit it again."
+            if result.has_condition:
+                again = "Submit it again."
+            what = f"{label} is Finished; the goal was {wanted}, and a finished pipeline never runs again."
             return what, f"Its sources are bounded. {again}"
         case Outcome.STOPPED if result.has_condition:
             return (
-                f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
+                f"{label} is Stopped; the goal was {wanted}, and nobody has requested a resume.",
                 "Resume it, then try again.",
             )
         case Outcome.STOPPED if result.is_unchanged:
             return (
-                f"{label} was resumed, and stopped again externally before it ran; {wanted} was wanted.",
+                f"{label} was resumed, and stopped again externally before it ran; the goal was {wanted}.",
                 "Find out who stopped it. A new try of this task resumes it.",
             )
         case Outcome.STOPPED:
             who = f"by {result.stopped_by}" if result.stopped_by else "externally"
             return (
-                f"{label} was stopped {who}; {wanted} was wanted.",
+                f"{label} was stopped {who}; the goal was {wanted}.",
                 "A new try of this task starts it again.",
             )
         case Outcome.WITHDRAWN:
@@ -183,7 +181,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         case Outcome.FLAPPING:
             state = f"; it is {job.state} ({run_number(job.run_id)})" if job else ""
             return (
-                f"{label} restarted more often than max_restarts allows{state}. {wanted} was wanted.",
+                f"{label} restarted more often than max_restarts allows{state}. The goal was {wanted}.",
                 "Fix the cause. The pipeline keeps restarting until it is stopped.",
             )
         case Outcome.NO_CHECKPOINT:
@@ -211,7 +209,7 @@ def _finishing(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what ``Finishing`` makes impossible, and what to do about it."""
     lacks = "takes no checkpoints"
     if result.has_condition:
-        what = f"is Finishing; {result.wanted} was wanted"
+        what = f"is Finishing; the goal was {result.wanted}"
         advice = "Wait for Finished instead, or submit it with sources that do not end."
         lacks = "measures nothing" if result.detail is Detail.METRICS else lacks
     elif JobState.RUNNING not in result.target_states:
@@ -252,7 +250,7 @@ def _timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         what = "every poll has failed" if result.is_own_failure else "Arroyo has been unreachable"
         return f"{label} {not_so}: {what}{_since(result)}; {_last_seen(job)}.", _check_server(result)
     if result.is_missing:
-        what = f"There is no {pipeline.described} after {waited}; {wanted} was wanted."
+        what = f"There is no {pipeline.described} after {waited}; the goal was {wanted}."
         return what, result.elsewhere or _check_reference(pipeline)
     if job is None:
         return f"{label} still has no job after {waited}.", "Check Arroyo's controller."
@@ -285,6 +283,8 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "what the API accepts."
         )
     is_at_work, is_stopping = job.state in AT_WORK, job.running_desired is False and not job.is_terminal
+    if job.state == JobState.CHECKPOINT_STOPPING and result.has_condition:
+        is_stopping = result.detail is not Detail.CHECKPOINTS  # the final checkpoint may be the wanted one
     if is_stopping and (runs_wanted or result.has_condition) and (is_at_work or not stop_wanted):
         return "A stop was requested, so it is about to stop. Find out who requested it."
     if is_at_work:

@@ -266,9 +266,9 @@ class WaitRules:
     @property
     def _is_outage(self) -> bool:
         """Whether Arroyo is unreachable; a last poll that the deadline itself cut short is not an outage."""
-        p = self.progress
-        is_failing = p.failing_since is not None and p.now - p.failing_since >= _CUT_SHORT_SECONDS
-        return is_failing or (p.failing_since is not None and p.job is None)
+        p, since = self.progress, self.progress.failing_since
+        has_seen = p.job is not None or p.missing_since is not None
+        return since is not None and (not has_seen or p.now - since >= _CUT_SHORT_SECONDS)
 
     # -- when something is due -------------------------------------------------------------------------------------
 

@@ -10,13 +10,14 @@ import pytest
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoPipelineError
+from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.text import run_number
-from tests.monitoring.support import FOREIGN, ORDERS, REFUSED, T0, UNNAMED, api_error, job
+from tests.monitoring.support import FOREIGN, ORDERS, REFUSED, T0, UNNAMED, api_error, job, wait
 
 SINCE = "2026-11-25 02:00:00 UTC"
 NAME = "Pipeline 'orders_per_minute' (pl_1)"
@@ -45,7 +46,7 @@ def test_a_failure_names_the_pipeline_the_reason_and_the_errors_of_operators() -
     )
     assert isinstance(error, ArroyoPipelineError)
     assert str(error).splitlines() == [
-        f"{NAME} is Failing in run 1; Running was wanted.",
+        f"{NAME} is Failing in run 1; the goal was Running.",
         "Arroyo's reason (domain: user): error in connector: failed to open file",
         "The job's last errors, newest first:",
         "  source_1: failed to open file: No such file or directory (os error 2)",
@@ -64,7 +65,7 @@ def test_the_state_and_the_reason_of_a_failure_are_named_once() -> None:
     errors = [error_of_job("task failed", details=reason), error_of_job("worker left", "sink_1")]
     found = diagnose(Evidence(pipeline=Pipeline("pl_1", "x", ""), now=1e9, jobs=(failed,), errors=(*errors,)))
     assert str(explain(ended(Outcome.FAILED, job=failed), ORDERS, errors, found)).splitlines() == [
-        f"{NAME} is Failed in run 1; Running was wanted.",
+        f"{NAME} is Failed in run 1; the goal was Running.",
         f"Arroyo's reason (domain: user): {reason}",
         "The job's last errors, newest first:",
         "  sink_1: worker left",
@@ -88,7 +89,7 @@ def test_a_failure_without_a_reason_counts_restarts_and_names_the_log(
     failed = job("Failed", 21, reason="no luck", domain=domain)
     error = explain(ended(Outcome.FAILED, job=failed, waited_seconds=8.2, restarts=restarts), UNNAMED)
     assert str(error).splitlines() == [
-        "Pipeline pl_1 is Failed in run 21; Running was wanted.",
+        "Pipeline pl_1 is Failed in run 21; the goal was Running.",
         *shown,
         "Arroyo's API gives no further cause; check the log of its workers.",
         "Fix the cause.",
@@ -98,14 +99,14 @@ def test_a_failure_without_a_reason_counts_restarts_and_names_the_log(
 def test_a_failure_that_outlasts_a_change_is_still_failed() -> None:
     failed = job("Failed", 1, reason="no", domain="user")
     text = str(explain(ended(Outcome.FAILED, job=failed, is_unchanged=True), ORDERS))
-    assert text.startswith(f"{NAME} is still Failed in run 1; Running was wanted.\n")
+    assert text.startswith(f"{NAME} is still Failed in run 1; the goal was Running.\n")
 
 
 ENDS: dict[str, tuple[WaitResult, list[str]]] = {
     "finished": (
         ended(Outcome.FINISHED, job=job("Finished", 1)),
         [
-            f"{NAME} is Finished; Running was wanted, and a finished pipeline never runs again.",
+            f"{NAME} is Finished; the goal was Running, and a finished pipeline never runs again.",
             "Its sources are bounded. Wait for Finished instead, or submit it again.",
             CONSOLE,
         ],
@@ -113,7 +114,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
     "stopped externally": (
         ended(STOPPED, job=job("Stopped", 1, desired=False)),
         [
-            f"{NAME} was stopped externally; Running was wanted.",
+            f"{NAME} was stopped externally; the goal was Running.",
             "A new try of this task starts it again.",
             CONSOLE,
         ],
@@ -121,7 +122,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
     "stopped again before it ran": (
         ended(STOPPED, job=job("Stopped", 1, desired=False), is_unchanged=True),
         [
-            f"{NAME} was resumed, and stopped again externally before it ran; Running was wanted.",
+            f"{NAME} was resumed, and stopped again externally before it ran; the goal was Running.",
             "Find out who stopped it. A new try of this task resumes it.",
             CONSOLE,
         ],
@@ -146,7 +147,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
     "failed before its first run": (
         ended(Outcome.FAILED, job=job("Failed", 0, reason="no workers", domain="user")),
         [
-            f"{NAME} is Failed before its first run; Running was wanted.",
+            f"{NAME} is Failed before its first run; the goal was Running.",
             "Arroyo's reason (domain: user): no workers",
             "Fix the cause.",
             CONSOLE,
@@ -246,7 +247,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(Outcome.FLAPPING, job=job("Running", 5), waited_seconds=65.0, restarts=4),
         [
             f"{NAME} keeps failing and starting again.",
-            "It restarted more often than max_restarts allows; it is Running (run 5). Running was wanted.",
+            "It restarted more often than max_restarts allows; it is Running (run 5). The goal was Running.",
             "It restarted 4 times in 1 min 5 s.",
             "Fix the cause. The pipeline keeps restarting until it is stopped.",
             CONSOLE,
@@ -480,6 +481,31 @@ def test_a_timeout_names_the_state_its_duration_and_what_to_check(name: str) -> 
         advice,
         CONSOLE,
     ]
+
+
+@pytest.mark.parametrize("cut_seconds, is_outage", [(1.5, False), (2.5, True)])
+def test_a_last_poll_that_the_deadline_cuts_short_hides_no_missing_pipeline(
+    cut_seconds: float, is_outage: bool
+) -> None:
+    one = wait(pipeline=PipelineRef(pipeline_id="", name="orders"), may_be_missing=True)
+    one.observe_missing(T0 + 590)
+    one.observe_error(REFUSED, T0 + 599.99, sent_at=T0 + 600 - cut_seconds)
+    first, *_ = str(explain(one.tick(T0 + 600), one.plan.pipeline)).splitlines()
+    missing = "There is no pipeline named 'orders' after 10 min (timeout); the goal was Running."
+    assert (first == missing) is not is_outage
+    assert ("Arroyo has been unreachable" in first) is is_outage
+
+
+def test_a_goal_may_be_several_checkpoints_and_the_final_one_takes_long() -> None:
+    goal: dict[str, Any] = {"goal": "2 new checkpoints", "advice": "Check its sources"}
+    failed = WaitResult(outcome=Outcome.FAILED, job=job("Failed", 2), **goal)
+    assert str(explain(failed, UNNAMED)).startswith(
+        "Pipeline pl_1 is Failed in run 2; the goal was 2 new checkpoints.\n"
+    )
+    stopping = WaitResult(outcome=TIMED_OUT, job=job("CheckpointStopping", desired=False), **goal)
+    assert "Arroyo waits for its final checkpoint." in str(explain(stopping, UNNAMED))
+    stopping = replace(stopping, detail=Detail.METRICS)
+    assert "A stop was requested, so it is about to stop." in str(explain(stopping, UNNAMED))
 
 
 def test_a_permanent_error_is_raised_unchanged() -> None:

@@ -76,7 +76,7 @@ def test_a_failure_resumes_in_a_worker(arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ended = run_task(sense(pipeline_id, "Stopped"), FROM_TRIGGER)
     assert type(ended.error) is ArroyoTaskError
-    assert "Stopped was wanted" in str(ended.error)
+    assert "the goal was Stopped" in str(ended.error)
 
 
 @pytest.mark.parametrize("problem", ["no task", "no supervisor", "an error", "a refusal"])

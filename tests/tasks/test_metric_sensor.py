@@ -144,15 +144,15 @@ SCENARIOS = {
     "Failed": _fails(
         lambda a: sense(a.pipeline("Failed", query=BROKEN)),
         "is Failed",
-        "messages_sent above 5/s at its sources was wanted",
+        "the goal was messages_sent above 5/s at its sources",
     ),
     "Finished": _fails(
         lambda a: sense(a.pipeline("Finished", query=BOUNDED), below=50),
-        "is Finished; messages_sent below 50/s at its sources was wanted",
+        "is Finished; the goal was messages_sent below 50/s at its sources",
     ),
     "Finishing": _fails(
         lambda a: sense(a.pipeline("Finishing", query=ONE_ENDS), below=50),
-        "is Finishing; messages_sent below 50/s at its sources was wanted",
+        "is Finishing; the goal was messages_sent below 50/s at its sources",
         "from then on Arroyo measures nothing",
     ),
     "missing": _fails(lambda a: sense("pl_nope"), "pl_nope"),

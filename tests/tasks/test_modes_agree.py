@@ -94,7 +94,7 @@ SUBMIT = {
         lambda a: submit(BOUNDED, wait_for="Finished"), "Finished", more={"finished": True}
     ),
     "finished early": Scenario(lambda a: submit(BOUNDED, stable_for=3), "Finished", more={"finished": True}),
-    "failing": fails(lambda a: submit(BROKEN), "orders", "Running was wanted"),
+    "failing": fails(lambda a: submit(BROKEN), "orders", "the goal was Running"),
     "failed with a reason": fails(
         _fault("fail", submit(stable_for=3), after=0.3, error="disk full", domain="external"),
         *("orders", "disk full", "/pipelines/"),
@@ -143,7 +143,7 @@ SENSOR = {
     "failed": fails(
         lambda a: sense(a.pipeline("Failed", query=BROKEN), "Stopped"),
         "is Failed",
-        "Stopped was wanted",
+        "the goal was Stopped",
     ),
     "finished, not wanted": fails(
         lambda a: sense(a.pipeline("Finished", query=BOUNDED), "Running"),

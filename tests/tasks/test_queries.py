@@ -133,7 +133,7 @@ def test_a_preview_that_never_runs_is_an_error(sandbox: ArroyoSandbox) -> None:
 
 
 def test_a_failed_preview_has_the_reason(sandbox: ArroyoSandbox) -> None:
-    with pytest.raises(ArroyoTaskError, match=r"is Fail.*; Running or Finished was wanted"):
+    with pytest.raises(ArroyoTaskError, match=r"is Fail.*; the goal was Running or Finished"):
         run(preview(MISSING_FILE, max_rows=1000))
 
 

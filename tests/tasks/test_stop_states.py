@@ -176,7 +176,7 @@ def test_a_pipeline_that_fails_instead_of_stopping_is_an_error(arrange: Arrange)
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ended = run_task(stop(pipeline_id), SYNC)
     assert type(ended.error) is ArroyoTaskError
-    assert "; Stopped was wanted." in str(ended.error)
+    assert "; the goal was Stopped." in str(ended.error)
 
 
 def test_a_new_pipeline_runs_and_takes_its_final_checkpoint(arrange: Arrange) -> None:

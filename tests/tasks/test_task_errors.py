@@ -329,4 +329,4 @@ def test_the_error_names_who_requested_the_stop(
 
     monkeypatch.setattr(poll, "poll_until", functools.partial(poll.poll_until, sleep=sleep))
     ended = run_task(make, SYNC, ti)
-    assert f"was stopped {who}; Finished was wanted" in str(ended.error)
+    assert f"was stopped {who}; the goal was Finished" in str(ended.error)
