@@ -5,6 +5,7 @@ Nothing here depends on Airflow. ``hooks/errors.py`` turns these into the errors
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ from typing import Any, Self
 
 from airflow_provider_arroyo.text import shorten
 
-PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
-"""How Arroyo's parser writes a position in its messages."""
+PLACE = r"Line: (\d+), Column: (\d+)"
+"""Pattern: how Arroyo's parser writes a position in its messages."""
 
 
 class Disposition(StrEnum):
@@ -60,8 +61,9 @@ class ArroyoError(Exception):
 
     def adding(self, line: str) -> Self:
         """Return the same error with another line at the end of its message."""
-        attributes = {name: value for name, value in vars(self).items() if name != "message"}
-        error = type(self)(f"{self.message}\n{line}", **attributes)
+        error = copy.copy(self)
+        error.message = f"{self.message}\n{line}"
+        error.args = (error.message,)
         error.__cause__, error.__traceback__ = self.__cause__, self.__traceback__
         return error
 
@@ -195,7 +197,7 @@ class SqlDiagnostic:
 
     def with_place(self) -> Self:
         """Return the diagnostic with the position named in its text, if it has none of its own."""
-        if self.line is None and (found := PLACE.search(self.message)):
+        if self.line is None and (found := re.search(PLACE, self.message)):
             return replace(self, line=int(found[1]), column=int(found[2]))
         return self
 

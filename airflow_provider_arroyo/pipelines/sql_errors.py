@@ -32,8 +32,10 @@ def moved_up(diagnostic: SqlDiagnostic, lines: int) -> SqlDiagnostic:
         return diagnostic
     return replace(
         diagnostic,
-        message=PLACE.sub(
-            lambda found: f"Line: {int(found[1]) - lines}, Column: {found[2]}", diagnostic.message
+        message=re.sub(
+            PLACE,
+            lambda found: f"Line: {int(found[1]) - lines}, Column: {found[2]}",
+            diagnostic.message,
         ),
         line=diagnostic.line - lines,
         end_line=None if diagnostic.end_line is None else diagnostic.end_line - lines,

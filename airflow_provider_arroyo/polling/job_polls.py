@@ -252,7 +252,8 @@ class JobPolls:
                     pause = LIST_PAUSE_SECONDS if self._list_has_failed else self._list_interval()
                     self._list_has_failed, self._list_resumes_at = True, self._monotonic() + pause
                     self._choose()
-                    return
+                    await asyncio.sleep(0)  # this task was cancelled, unless the pause is over already
+                    continue
                 failures, last_body, self._list_has_failed = 0, listed.body, False
                 self._list_seconds.append(self._monotonic() - sent_at)
                 await self._take_list(listed, sent_at)

@@ -49,6 +49,8 @@ class SharedPoller:
     def __init__(
         self, connect: Connect, *, run: Run | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
+        self.is_closed = False
+        """Whether its last user has left; something, such as a traceback, may keep it longer."""
         self._users = 0
         self._connection = Connection(connect, run or DaemonThreads("arroyo-poll").run, monotonic)
         self._jobs = JobPolls(self._connection)
@@ -62,6 +64,7 @@ class SharedPoller:
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
         if not self._users:
+            self.is_closed = True
             self._connection.close()
 
     async def watch(
@@ -224,4 +227,7 @@ def shared_poller(key: Hashable, connect: Connect) -> SharedPoller:
     :param connect: returns the client; only the first user's is called.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
-    return pollers.setdefault(key, SharedPoller(connect))
+    poller = pollers.get(key)
+    if poller is None or poller.is_closed:
+        poller = pollers[key] = SharedPoller(connect)
+    return poller

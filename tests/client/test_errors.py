@@ -79,6 +79,16 @@ def test_a_copy_of_an_error_has_all_its_data(error: ArroyoError) -> None:
         assert_same(again, error)
 
 
+@pytest.mark.parametrize("error", CROSS_AS_JSON + STAY_IN_PYTHON, ids=lambda error: type(error).__name__)
+def test_a_line_that_is_added_to_an_error_loses_nothing(error: ArroyoError) -> None:
+    cause = copy.copy(error)
+    cause.add_note("of a user's own code")
+    more = cause.adding("More.")
+    assert (type(more), str(more)) == (type(error), f"{error}\nMore.")
+    assert {**vars(more), "message": ""} == {**vars(cause), "message": ""}
+    assert_same(copy.copy(more), more)
+
+
 @pytest.mark.parametrize("error", CROSS_AS_JSON, ids=lambda error: type(error).__name__)
 def test_an_error_survives_json(error: ArroyoError) -> None:
     again = error_from_dict(json.loads(json.dumps(error.to_dict())))

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.job_polls import LIST_PAUSE_SECONDS, MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.job_polls import LIST_PAUSE_SECONDS, MAX_SINGLE_POLLS, JobPolls
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual
@@ -73,6 +73,20 @@ async def test_changes_are_seen_while_the_list_fails(answer: Answer) -> None:
         # Only a list without a response takes a moment to time out.
         assert now() - began <= (4 if number == 0 and answer == "hangs" else 2 * INTERVAL)
     assert [level for level, _ in lines.lines if level != "INFO"] == []
+
+
+@virtual
+async def test_a_pause_of_the_list_that_is_over_at_once_ends_no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is frozen, or has no time for the event loop, may take longer to begin the pause."""
+    server, waits, names = waiting(12)
+    await pass_time(2)
+    monkeypatch.setattr(JobPolls, "_list_interval", lambda _: 0.0)
+    server.fault = only(LIST, REFUSED[0])
+    await pass_time(2)
+    for name in names:
+        server.set(name, "Running")
+    await pass_time(2)
+    assert waits.done() == ["reached"] * 12
 
 
 @virtual
