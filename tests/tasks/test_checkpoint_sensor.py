@@ -141,18 +141,20 @@ SCENARIOS = {
     ),
     "stopped without one": fails(
         stopped(StopMode.IMMEDIATE, min_epoch=9),
-        "is Stopped; a finished checkpoint of epoch 9",
+        "is Stopped; the goal was a finished checkpoint of epoch 9",
         "It has no finished checkpoint",
         "Resume it",
     ),
     "stopped while it waits": fails(stopped_later, "is Stopped", "It finished its last checkpoint"),
-    "finished": fails(ended(BOUNDED, "Finished"), "is Finished; a finished checkpoint", "bounded"),
+    "finished": fails(
+        ended(BOUNDED, "Finished"), "is Finished; the goal was a finished checkpoint", "bounded"
+    ),
     "failed": fails(ended(BROKEN, "Failed"), "is Failed", "a finished checkpoint of epoch 9"),
     "failed with a recent one": fails(
         failed_later, "is Failed", "finished within the last 1 min", "It finished its last checkpoint"
     ),
     "one source has ended": fails(
-        ended(ONE_ENDS, "Finishing"), "is Finishing; a finished", "takes no checkpoints"
+        ended(ONE_ENDS, "Finishing"), "is Finishing; the goal was a finished", "takes no checkpoints"
     ),
     "deleted": fails(deleted_later, "deleted"),
     "missing": fails(lambda a: sense_checkpoint("pl_nope", min_epoch=1), "pl_nope"),
