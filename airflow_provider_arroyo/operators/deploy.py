@@ -90,8 +90,9 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
     :param max_restarts: how often the pipeline may restart before the deploy fails; default None, any number until
         ``timeout``.
     :param allow_state_loss: whether a replace may drop the state of a pipeline that has finished a checkpoint, or
-        may have: with ``job-controller = "worker"``, Arroyo lists none of a stopped one. Default False: the task then
-        fails before it changes anything. Not needed for a ``Finished`` pipeline, which can never run again.
+        may have: with ``job-controller = "worker"``, Arroyo lists those of a run only while it lasts. Default False:
+        the task then fails before it changes anything. Not needed for a ``Finished`` pipeline, which can never run
+        again.
     :param adopt_unowned: whether to take over a pipeline of that name that carries no ownership label and has the
         same SQL and UDFs, default False: a running one then fails the task. Keep this argument as long as that
         pipeline runs, since it cannot get a label.

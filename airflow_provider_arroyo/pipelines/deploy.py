@@ -31,7 +31,7 @@ from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, required
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of
 from airflow_provider_arroyo.pipelines.existing import Existing, is_down
-from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, are_checkpoints_unlisted
+from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, may_have_unlisted_checkpoints
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
@@ -230,15 +230,15 @@ class Deploy(DeploySteps):
         # A finished pipeline never runs again, so its state is of no use.
         if old.job is not None and not old.has_finished:
             response = client.send(endpoints.list_checkpoints(old.pipeline.id, old.job.id))
-            checkpoints = tuple(response.value)
+            checkpoints, date = tuple(response.value), response.server_date
+            server_time = None if date is None else date.timestamp()
             last, found = last_finished(checkpoints), ""
             if last is not None and last.finish_time_micros is not None:
                 found = f"checkpoint {last.epoch}"
-                if response.server_date is not None:
-                    age = duration(response.server_date.timestamp() - last.finish_time_micros / 1e6)
-                    found = f"{found}, {age} old"
-            elif are_checkpoints_unlisted(old.pipeline, old.job, checkpoints):
-                found = "if it has any: Arroyo lists its checkpoints only while it runs"
+                if server_time is not None:
+                    found = f"{found}, {duration(server_time - last.finish_time_micros / 1e6)} old"
+            elif may_have_unlisted_checkpoints(old.pipeline, old.job, checkpoints, server_time):
+                found = "if it has any: job-controller 'worker' lists the checkpoints of a run only while it lasts"
             if found:
                 state = f"the state of generation {old.number} of {self._name} ({found})"
                 if not self._options.allow_state_loss:

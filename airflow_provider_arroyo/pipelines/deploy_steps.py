@@ -105,6 +105,13 @@ class DeploySteps:
             pipeline is stopped without it. Default None, the first stop.
         """
         old, client = required(progress.old), self._client_until(progress.deadline)
+        began = self._clock()
+
+        def sending() -> None:
+            nonlocal began
+            began, self._has_changed = self._clock(), True
+            self.stopped = old if Step.CREATE in progress.steps else None
+
         try:
             job = client.get_job(old.pipeline_id)
             if job is None or is_down(job):
@@ -116,9 +123,7 @@ class DeploySteps:
                 # It never finishes once a source or sink is stuck, which this deploy may be about to fix.
                 self._log.warning(LACKS_FINAL_CHECKPOINT, old.label, duration(late.waited_seconds))
                 mode = StopMode.IMMEDIATE
-            began, self._has_changed = self._clock(), True
-            self.stopped = old if Step.CREATE in progress.steps else None
-            stop = StopProof(client, old).request_stop(job, mode)
+            stop = StopProof(client, old).request_stop(job, mode, sending=sending)
         except ArroyoNotFoundError:
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
@@ -153,7 +158,7 @@ class DeploySteps:
         :param progress: the progress.
         :param job: its job after the stop.
         """
-        if progress.stop is None:
+        if progress.stop is None or job.state == JobState.FINISHED:
             return progress.done()
         client = self._client_until(progress.deadline)
         checkpoint = StopProof(client, required(progress.old)).of_stop(job, progress.stop)

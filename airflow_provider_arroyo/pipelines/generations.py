@@ -10,7 +10,7 @@ from dataclasses import replace
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoNotFoundError, ArroyoOwnershipError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -40,6 +40,9 @@ RETIRE_SECONDS = 60.0
 
 _LONG_RUN_SECONDS = 60.0
 """A run that lasts longer would have finished checkpoints. Away from its Kafka broker, one ends after 30 seconds."""
+
+_MOST_RUNS = 21
+"""How many runs a job has before it is Failed, if each fails soon, by Arroyo's default of ``allowed-restarts``."""
 
 _LISTINGS = 3
 """How often the pipelines are listed, if one is deleted in the meantime."""
@@ -189,15 +192,17 @@ class Generations:
         has_restarted = current.job.state == JobState.RUNNING and current.job.run_id > 1
         if len(found) > 1 or (has_restarted and self._options.until_checkpoint):
             response = client.send(endpoints.list_checkpoints(current.pipeline.id, current.job.id))
-            checkpoints = tuple(response.value)
+            checkpoints, date = tuple(response.value), response.server_date
+            server_time = None if date is None else date.timestamp()
             finished = [one.finish_time_micros for one in checkpoints if one.finish_time_micros is not None]
             is_fresh = None
-            if has_restarted and response.server_date is not None:
+            if has_restarted and server_time is not None:
                 # A pipeline that keeps restarting is Running in between, but its checkpoints never finish.
-                age = response.server_date.timestamp() - max(finished, default=0) / 1e6
-                is_fresh = age <= _fresh_seconds(current.pipeline)
-            has_checkpoint = bool(finished) or are_checkpoints_unlisted(
-                current.pipeline, current.job, checkpoints
+                age = server_time - max(finished, default=0) / 1e6
+                is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
+            has_checkpoint = bool(finished) or (
+                may_have_unlisted_checkpoints(current.pipeline, current.job, checkpoints, server_time)
+                and not any(_lists_after_its_end(client, one) for one in found[1:])
             )
             found[0] = replace(current, has_checkpoint=has_checkpoint, is_fresh=is_fresh)
         return found
@@ -261,23 +266,46 @@ class Generations:
         )
 
 
-def are_checkpoints_unlisted(pipeline: Pipeline, job: Job, checkpoints: Sequence[Checkpoint]) -> bool:
-    """Return whether a pipeline that is down may have checkpoints that Arroyo does not list.
+def may_have_unlisted_checkpoints(
+    pipeline: Pipeline, job: Job, checkpoints: Sequence[Checkpoint], server_time: float | None
+) -> bool:
+    """Return whether a pipeline may have finished checkpoints although none is listed.
 
-    With job-controller = "worker" (0.16), they are listed only while the pipeline runs. A failed one may have some if
-    its runs lasted long enough to finish them.
+    With job-controller = "worker" (0.16), those of a run are listed only while it lasts. Other servers list all, but
+    nothing tells which one it is. What fails soon, again and again, has none.
+
+    :param pipeline: the pipeline.
+    :param job: its job.
+    :param checkpoints: those that are listed, none of them finished.
+    :param server_time: when they were read, by the server's clock, seconds since the epoch; None if unknown.
     """
-    if checkpoints or job.run_id == 0 or job.is_from_0_15:
+    if job.run_id == 0 or job.is_from_0_15:
         return False
-    if job.state == JobState.FAILED:
-        ran_micros = (job.finish_time_micros or 0) - (job.start_time_micros or 0)
-        return ran_micros / 1e6 > job.run_id * max(_fresh_seconds(pipeline), _LONG_RUN_SECONDS)
-    return job.state == JobState.STOPPED
+    if checkpoints:
+        # The epochs continue from run to run.
+        return min(one.epoch for one in checkpoints) > 1
+    if job.state == JobState.STOPPED:
+        return True
+    if job.state in AT_WORK and job.run_id == 1:
+        return False
+    created = job.created_at_micros / 1e6
+    began = (job.start_time_micros or job.created_at_micros) / 1e6
+    # One that runs may have been resumed just now.
+    since, ended = created, server_time
+    if job.state in (JobState.FAILING, JobState.FAILED):
+        since, ended = began, (job.finish_time_micros or 0) / 1e6 or server_time
+    if ended is None:
+        return True
+    # After a resume, or a restart of a failed one, it is unknown how many of the runs came before.
+    runs = min(job.run_id, _MOST_RUNS) if began - created > _LONG_RUN_SECONDS else job.run_id
+    return ended - since > runs * max(interval_seconds(pipeline), _LONG_RUN_SECONDS)
 
 
-def _fresh_seconds(pipeline: Pipeline) -> float:
-    """Return how old the last checkpoint of a healthy pipeline may be, in seconds."""
-    return FRESH_INTERVALS * interval_seconds(pipeline) + FRESH_SECONDS
+def _lists_after_its_end(client: ArroyoClient, one: Generation) -> bool:
+    """Return whether Arroyo lists checkpoints of a pipeline that is down; then it lists all of every pipeline."""
+    if one.job is None or not one.is_down:
+        return False
+    return any(True for _ in client.list_checkpoints(one.pipeline.id, one.job.id))
 
 
 def interval_seconds(pipeline: Pipeline) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from airflow_provider_arroyo.client import endpoints
@@ -52,17 +53,22 @@ class StopProof:
         self._pipeline = pipeline
         self._is_required = is_required
 
-    def request_stop(self, job: Job | None, mode: StopMode) -> StopRequest | None:
+    def request_stop(
+        self, job: Job | None, mode: StopMode, *, sending: Callable[[], object] = lambda: None
+    ) -> StopRequest | None:
         """Request a stop; return what the proof will need, or None if nothing is to be proven.
 
         :param job: the pipeline's job before the stop; None if it has none.
         :param mode: how to stop.
+        :param sending: called when everything has been read and the stop is about to be requested; default does
+            nothing.
         :raises ArroyoError: if Arroyo is unreachable, or the checkpoints cannot be read although they are required.
         """
         pipeline_id = self._pipeline.pipeline_id
         before: tuple[Checkpoint, ...] | None = ()
         if job is not None and mode is StopMode.CHECKPOINT:
             before = self._checkpoints(job)
+        sending()
         response = self._client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
         if mode is not StopMode.CHECKPOINT or before is None:
             return None
@@ -133,13 +139,13 @@ class StopProof:
         text = f"{label} was stopped before its first run, so it has no checkpoint."
         if are_gone:
             text = (
-                f"{label} is Stopped, and Arroyo no longer lists its checkpoints, so nothing can prove "
+                f"{label} is {job.state}, and Arroyo no longer lists its checkpoints, so nothing can prove "
                 "that it took a final one. With job-controller = 'worker', Arroyo lists them only while the "
                 "pipeline runs."
             )
         elif job.run_id:
             text = (
-                f"{label} is Stopped, but nothing proves that it took a final checkpoint: a resume may "
+                f"{label} is {job.state}, but nothing proves that it took a final checkpoint: a resume may "
                 "go back to an earlier one. Check the log of Arroyo's controller."
             )
         if self._is_required:

@@ -302,7 +302,7 @@ def test_state_that_a_worker_no_longer_lists_is_not_dropped_unasked(worker_bench
     worker_bench.change(old.id, "stop", "Stopped")
     with pytest.raises(ArroyoDeployError, match="would drop the state of generation 1") as caught:
         worker_bench.deploy(SECOND, task=OTHER_TASK, allow_state_loss=False)
-    assert "lists its checkpoints only while it runs" in str(caught.value)
+    assert "lists the checkpoints of a run only while it lasts" in str(caught.value)
     assert caught.value.is_fatal
     assert worker_bench.states() == {old.id: "Stopped"}
     assert worker_bench.deploy(SECOND, task=OTHER_TASK).progress.action == "replaced"
