@@ -224,6 +224,8 @@ class HttpServer:
         self.host = ""
         self.port = 0
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
+        """Held while the server begins or ends listening: faults may do both at once."""
         self._connections: set[Connection] = set()
         self._socket: socket.socket
         self._accepting: threading.Thread | None = None
@@ -243,7 +245,7 @@ class HttpServer:
 
     def open(self) -> None:
         """Accept connections on the same port again; does nothing unless the server runs."""
-        with self._lock:
+        with self._opening:
             if self._accepting is None and not self._stopped:
                 # What is connected to the port does not prevent listening again.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -256,25 +258,28 @@ class HttpServer:
 
         The port is kept, so no other process can take it.
         """
-        with self._lock:
+        with self._opening:
             thread, self._accepting = self._accepting, None
-        if thread is not None:
-            # While it does not listen, other processes could bind to the port with that option.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            try:
-                # On Linux this ends listening, and wakes the thread; the socket stays bound to its port.
-                self._socket.shutdown(socket.SHUT_RDWR)
-                thread.join()
-            except OSError:  # elsewhere only closing the socket does
-                thread.join()
-                self._socket.close()
-                self._socket = _bound(self.host, self.port)
+            if thread is not None:
+                self._end_listening(thread)
         with self._lock:
             connections = [one for one in self._connections if one.thread is not threading.current_thread()]
         for connection in connections:
             connection.abort()
         for connection in connections:
             connection.thread.join(_GONE_SECONDS)
+
+    def _end_listening(self, thread: threading.Thread) -> None:
+        # While it does not listen, other processes could bind to the port with that option.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        try:
+            # On Linux this ends listening, and wakes the thread; the socket stays bound to its port.
+            self._socket.shutdown(socket.SHUT_RDWR)
+            thread.join()
+        except OSError:  # elsewhere only closing the socket does
+            thread.join()
+            self._socket.close()
+            self._socket = _bound(self.host, self.port)
 
     def stop(self) -> None:
         """Close for good."""

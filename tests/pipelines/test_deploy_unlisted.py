@@ -22,7 +22,7 @@ ASKS = "would drop the state of generation 1"
 @pytest.fixture(params=["0.15", "0.16", "worker"])
 def bench(request: pytest.FixtureRequest) -> Iterator[DeployBench]:
     """A server of each version, also with job-controller = "worker"."""
-    options = {"job_controller": "worker"} if request.param == "worker" else {}
+    options: dict[str, Any] = {"job_controller": "worker"} if request.param == "worker" else {}
     with open_deploy_bench("0.16" if options else request.param, **options) as opened:
         yield opened
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -70,6 +72,21 @@ def test_while_the_api_comes_and_goes_nobody_else_can_take_its_port(sandbox: Arr
     ended.set()
     thief.join()
     assert not taken
+
+
+def test_the_api_may_go_away_and_come_back_several_times_at_once(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    def repeat(act: Callable[[], object]) -> None:
+        for _ in range(100):
+            act()
+
+    faults = sandbox.faults
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(repeat, act) for act in (faults.api_away, faults.api_back) * 2]:
+            done.result()
+    faults.api_back()
+    assert call("GET", "/ping").status_code == 200
 
 
 def test_an_unknown_state_is_shown_and_passes(sandbox: ArroyoSandbox, call: Caller) -> None:
