@@ -228,6 +228,8 @@ class HttpServer:
         """Held while the server begins or ends listening: faults may do both at once."""
         self._connections: set[Connection] = set()
         self._socket: socket.socket
+        self._holder: socket.socket
+        """Bound to the port but never listening, so that the port stays taken while the server is away."""
         self._accepting: threading.Thread | None = None
         self._stopped = True
 
@@ -238,17 +240,23 @@ class HttpServer:
         :raises OSError: if it cannot listen on the address.
         """
         self.host = host
-        self._socket = _bound(host, port)
-        self.port = self._socket.getsockname()[1]
+        self._holder = _bound(host, port)
+        # Only its own sockets can bind to the port from now on.
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.port = self._holder.getsockname()[1]
         self._stopped = False
-        self.open()
+        try:
+            self.open()
+        except OSError:
+            self.stop()
+            raise
 
     def open(self) -> None:
         """Accept connections on the same port again; does nothing unless the server runs."""
         with self._opening:
             if self._accepting is None and not self._stopped:
-                # What is connected to the port does not prevent listening again.
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self._socket = _bound(self.host, self.port, is_held=True)
                 self._socket.listen(_BACKLOG)
                 self._accepting = threading.Thread(target=self._accept, name="arroyo-sandbox", daemon=True)
                 self._accepting.start()
@@ -261,7 +269,10 @@ class HttpServer:
         with self._opening:
             thread, self._accepting = self._accepting, None
             if thread is not None:
-                self._end_listening(thread)
+                with contextlib.suppress(OSError):  # only Linux wakes the thread so
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                thread.join()
+                self._socket.close()
         with self._lock:
             connections = [one for one in self._connections if one.thread is not threading.current_thread()]
         for connection in connections:
@@ -269,23 +280,11 @@ class HttpServer:
         for connection in connections:
             connection.thread.join(_GONE_SECONDS)
 
-    def _end_listening(self, thread: threading.Thread) -> None:
-        # While it does not listen, other processes could bind to the port with that option.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        try:
-            # On Linux this ends listening, and wakes the thread; the socket stays bound to its port.
-            self._socket.shutdown(socket.SHUT_RDWR)
-            thread.join()
-        except OSError:  # elsewhere only closing the socket does
-            thread.join()
-            self._socket.close()
-            self._socket = _bound(self.host, self.port)
-
     def stop(self) -> None:
         """Close for good."""
         self._stopped = True
         self.close()
-        self._socket.close()
+        self._holder.close()
 
     def _accept(self) -> None:
         while self._accepting is threading.current_thread():
@@ -330,17 +329,21 @@ def server_context(
     return context
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, *, is_held: bool = False) -> socket.socket:
+    """Return a socket that is bound to an address.
+
+    :param host, port: the address.
+    :param is_held: whether another socket of this server is bound to it, default False.
+    :raises OSError: if it is taken.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
+        # Connections of an earlier server may linger.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_held)
         sock.settimeout(_NOTICE_SECONDS)
         sock.bind((host, port))
     except OSError:
         sock.close()
         raise
-    if port:
-        return sock
-    # Linux frees a port that it chose itself as soon as the socket no longer listens.
-    with sock:
-        return _bound(host, sock.getsockname()[1])
+    return sock

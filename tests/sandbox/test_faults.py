@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -78,8 +80,9 @@ def test_the_api_may_go_away_and_come_back_several_times_at_once(
     sandbox: ArroyoSandbox, call: Caller
 ) -> None:
     def repeat(act: Callable[[], object]) -> None:
-        for _ in range(100):
+        for _ in range(200):
             act()
+            time.sleep(random.random() * 0.003)
 
     faults = sandbox.faults
     with ThreadPoolExecutor(4) as pool:
