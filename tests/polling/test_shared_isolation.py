@@ -76,7 +76,9 @@ async def test_changes_are_seen_while_the_list_fails(answer: Answer) -> None:
 
 
 @virtual
-async def test_a_pause_of_the_list_that_is_over_at_once_ends_no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pause_of_the_list_that_is_over_at_once_ends_no_polls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A machine that is frozen, or has no time for the event loop, may take longer to begin the pause."""
     server, waits, names = waiting(12)
     await pass_time(2)
