@@ -24,7 +24,7 @@ class Step(StrEnum):
 
     VALIDATE = "validate the SQL on the server"
     STOP_OLD = "stop the old pipeline with a checkpoint"
-    DISCARD = "remove the generation that never came up"
+    DISCARD = "remove a generation that an earlier try left"
     CREATE = "create the pipeline"
     CHANGE = "request the change"
     PROVE = "wait until it has proven itself"
@@ -74,7 +74,8 @@ class DeployPlan:
     :param current: the pipeline that is compared with the wanted one; None if there is none.
     :param old: the pipeline that a replace replaces.
     :param can_roll_back: whether a failure causes a rollback to the old pipeline.
-    :param discard: a pipeline that never came up, and is removed first.
+    :param discard: a pipeline that is removed first: the current one if it never came up, or one before it that an
+        earlier try should have removed.
     :param comparison: how the current pipeline differs from the wanted one.
     """
 
@@ -103,7 +104,7 @@ class DeployPlan:
 
     def left_behind(self, name: str) -> str | None:
         """Return in words what an earlier try left half done, in case this one changes nothing; None for nothing."""
-        old, unproven = self.old, self.discard
+        old, left = self.old, self.discard
         if old is None or old.has_finished:
             return None
         if old.is_down:
@@ -111,11 +112,11 @@ class DeployPlan:
                 f"No version of {name!r} that has proven itself runs now; the last is {old}. Deploy again once the "
                 f"cause is fixed, or bring it back by ArroyoRestartPipelineOperator(pipeline_id={old.pipeline.id!r})."
             )
-        if unproven is None or unproven.is_down:
+        if left is None or left.is_down:
             return None
         return (
-            f"Two versions of {name!r} run and write now: {old}, and {unproven}, which has not proven itself. The "
-            "next deploy that succeeds removes one of them."
+            f"Two versions of {name!r} run and write now: {old}, and {left}. The next deploy that succeeds "
+            "removes one of them."
         )
 
     def lines(self, name: str) -> Iterator[str]:
@@ -153,6 +154,7 @@ def plan_deploy(
     current, *retired = sorted(generations, key=lambda one: one.number, reverse=True)
     comparison = compare(spec, current.pipeline, current.job)
     is_unfinished = bool(retired) and not current.has_checkpoint
+    has_proof_without = not until_checkpoint and current.job is not None and current.job.state in AT_WORK
     old = retired[0] if is_unfinished else current
     if comparison.definition and is_unfinished and not compare(spec, old.pipeline).definition:
         # The change that an earlier deploy began was reverted: the old pipeline still has its state.
@@ -161,21 +163,28 @@ def plan_deploy(
         found = replace(found, steps=(Step.DISCARD, *found.steps), discard=current)
         return replace(found, action=Action.REPLACED) if found.action is Action.UNCHANGED else found
     if comparison.definition:
-        if not until_checkpoint and current.job is not None and current.job.state in AT_WORK:
-            # It has proven itself without a checkpoint, so a rollback must not go back to one before it.
+        running = [one for one in retired if not one.is_down]
+        if has_proof_without and not running:
+            # A rollback must not go back to one before it.
             old = current
+        # After a try that was cut short, the one before the current one may run beside it.
+        beside = None if current.is_down else next(iter(running), None)
+        discard = current if old is not current else beside
         return DeployPlan(
             action=Action.REPLACED,
-            steps=_replace_steps(current, old, strategy),
+            steps=_replace_steps(old, discard, strategy),
             generation=current.number + 1,
             current=current,
             old=old,
-            discard=None if old is current else current,
+            discard=discard,
             can_roll_back=True,
             comparison=comparison,
         )
     action, steps = _in_place(current, comparison, is_retry=is_retry, is_first=not retired)
-    if is_unfinished or _has_leftovers(retired, keep_old=keep_old):
+    has_leftovers = _has_leftovers(retired, keep_old=keep_old)
+    if has_proof_without and not is_retry and not has_leftovers:
+        is_unfinished = False
+    if is_unfinished or has_leftovers:
         action = Action.REPLACED
         if is_unfinished and Step.PROVE not in steps:
             steps = (*steps, Step.PROVE)
@@ -192,8 +201,8 @@ def plan_deploy(
     )
 
 
-def _replace_steps(current: Generation, old: Generation, strategy: Strategy) -> tuple[Step, ...]:
-    discard = (Step.DISCARD,) if current is not old else ()
+def _replace_steps(old: Generation, discarded: Generation | None, strategy: Strategy) -> tuple[Step, ...]:
+    discard = (Step.DISCARD,) if discarded is not None else ()
     stop = () if old.is_down else (Step.STOP_OLD,)
     if strategy is Strategy.STOP_FIRST:
         return (Step.VALIDATE, *discard, *stop, Step.CREATE, Step.PROVE, Step.RETIRE)

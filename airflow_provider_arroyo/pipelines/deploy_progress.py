@@ -70,7 +70,7 @@ class DeployProgress(JsonValue):
     :param pipeline: the wanted pipeline, once it exists.
     :param request_id: of the request that created it, which tells it from a later one of its generation and id.
     :param old: the pipeline that a replace replaces.
-    :param discard: a pipeline that never came up and is in the way.
+    :param discard: a pipeline that an earlier try left, and that is removed first.
     :param can_roll_back: whether a failure now causes a rollback to the old pipeline.
     :param changes: what is changed, without secrets.
     :param not_applied: what differs but is not changed, without secrets.

@@ -166,7 +166,7 @@ class DeploySteps:
 
     def _discard(self, progress: DeployProgress) -> DeployProgress:
         discard, client = required(progress.discard), self._client_until(progress.deadline)
-        self._log.warning("Removing a pipeline of an earlier deploy that never came up: %s", discard.label)
+        self._log.warning("Removing a pipeline that an earlier try left: %s", discard.label)
         self._has_changed = True
         Existing(client).remove(discard.pipeline_id)
         return progress.done()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from airflow_provider_arroyo.pipelines.ownership import Owner
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.pipelines.deploy_bench import BROKEN, OTHER_TASK, SECOND, SPEC, DeployBench, open_deploy_bench
 from tests.support import KilledError, kill_at
 
 RETRY = Owner(dag_id="shop", task_id="deploy", run_id="retry")
@@ -130,3 +132,57 @@ def test_a_refused_retry_reports_what_is_left(version: str, strategy: str, step:
         done = bench.deploy(SECOND, task=RETRY, strategy=strategy)
         assert done.pipeline is not None
         assert bench.states() == {done.pipeline.pipeline_id: "Running"}
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("until_checkpoint", [True, False])
+@pytest.mark.parametrize("then", [THIRD, BROKEN], ids=["another one", "a broken one"])
+def test_killed_before_the_old_one_is_stopped_then_another_version(
+    version: str, until_checkpoint: bool, then: PipelineSpec
+) -> None:
+    """No two run afterwards, nor while the third one has to prove itself."""
+    options: dict[str, Any] = {"until_checkpoint": until_checkpoint}
+    running: list[str] = []
+    with open_deploy_bench(version) as bench:
+        first = bench.deployed(**options)
+
+        def kill(step: Waiting) -> None:
+            if step.progress.step is Step.STOP_OLD:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            bench.deploy(SECOND, strategy="start_first", at_wait=kill, **options)
+        bench.client.patch_pipeline(first.id, stop="none")
+        assert list(bench.states().values()) == ["Running", "Running"]
+
+        def note(step: Waiting) -> None:
+            if step.progress.step is Step.PROVE:
+                running.extend(one.id for one in bench.pipelines() if bench.job(one.id).state == "Running")
+
+        with contextlib.suppress(ArroyoDeployError):
+            bench.deploy(then, task=RETRY, at_wait=note, **options)
+        assert running == []
+        assert list(bench.states().values()).count("Running") == 1
+
+
+def test_an_older_version_that_was_brought_back_runs_until_the_new_one_has_proven_itself() -> None:
+    with open_deploy_bench("0.16") as bench:
+        first = bench.deployed()
+        second = bench.deployed(spec=SECOND, keep_old=True)
+        bench.change(second.id, "fail", "Failed")
+        bench.change(first.id, "resume", "Running")
+        with pytest.raises(ArroyoDeployError):
+            bench.deploy(BROKEN, task=RETRY, keep_old=True)
+        assert bench.states()[first.id] == "Running"
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_one_that_proved_itself_without_a_checkpoint_is_unchanged(version: str) -> None:
+    rarely: dict[str, Any] = {"checkpoint_interval": timedelta(hours=1)}
+    options: dict[str, Any] = {"until_checkpoint": False, "keep_old": True}
+    with open_deploy_bench(version) as bench:
+        bench.deployed(spec=replace(SPEC, **rarely), **options)
+        bench.deployed(spec=replace(SECOND, **rarely), **options)
+        bench.sandbox.requests.clear()
+        done = bench.deploy(replace(SECOND, **rarely), task=OTHER_TASK, **options)
+        assert (done.progress.action, bench.changes_sent()) == ("unchanged", [])
