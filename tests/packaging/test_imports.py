@@ -17,6 +17,7 @@ from tests.packaging.test_layers import imports, imports_at_load
 
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
+PUBLIC = ("exceptions", "hooks.arroyo", "links", "operators.arroyo", "sensors.arroyo", "triggers.arroyo")
 HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpx")
 # Imported when a task runs, not when its DAG is parsed: this takes longer than everything else together.
 NOT_WITH_A_DAG = {
@@ -52,8 +53,7 @@ def test_reading_the_provider_info_loads_nothing_else() -> None:
 
 
 def test_public_modules_load_no_http_client() -> None:
-    public = ("exceptions", "hooks.arroyo", "links", "operators.arroyo", "sensors.arroyo", "triggers.arroyo")
-    modules = [f"{PACKAGE}.{one}" for one in public]
+    modules = [f"{PACKAGE}.{one}" for one in PUBLIC]
     added = modules_added(
         "from airflow.sdk import DAG, BaseSensorOperator\nfrom airflow.triggers.base import BaseTrigger",
         "\n".join(f"import {one}" for one in modules),
@@ -65,6 +65,21 @@ def test_public_modules_load_no_http_client() -> None:
     assert all((ROOT / name.replace(".", "/")).with_suffix(".py").exists() for name in later)
     assert not ours & later
     assert not {name for name in ours if name.split(".")[0] in ("sandbox", "on_kill", "openlineage", "sql")}
+
+
+def test_what_dag_files_import_compiles_no_patterns() -> None:
+    """Each would cost every process that parses a DAG some time. Only a task uses the hook."""
+    count = (
+        "import re, sys\n"
+        "compile, callers = re.compile, []\n"
+        "def counted(*given, **flags):\n"
+        "    callers.append(sys._getframe(1).f_globals['__name__'])\n"
+        "    return compile(*given, **flags)\n"
+        "re.compile = counted"
+    )
+    load = "\n".join(f"import {PACKAGE}.{one}" for one in PUBLIC if one != "hooks.arroyo")
+    ours = f"[name for name in callers if name.startswith('{PACKAGE}')]"
+    modules_added(count, f"{load}\nassert callers and not {ours}, {ours}")
 
 
 @pytest.mark.parametrize("name", ["arroyo", "events"])
