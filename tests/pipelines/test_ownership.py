@@ -172,6 +172,7 @@ def test_a_label_is_read_from_tags(label: OwnershipLabel, user_tags: dict[str, s
     pipeline = Pipeline(id="pl_1", name="n", query="q", tags=json.loads(json.dumps({**user_tags, **tags})))
     assert OwnershipLabel.of(pipeline) == label
     assert user_tags_of(pipeline) == user_tags
+    assert check_tags({"team": "data", "my.airflow.tag": ""}) == {"team": "data", "my.airflow.tag": ""}
     with pytest.raises(ValueError, match="tags"):
         check_tags(tags)
 
