@@ -40,8 +40,8 @@ _STOP_SECONDS = 120.0
 """How long a pipeline may take to reach a terminal state before it is deleted, resumed or restarted, in seconds."""
 _REQUEST_SECONDS = 1.0
 """Minimum time reserved for a request, in seconds."""
-_RESTART_SECONDS = 30.0
-"""How long a requested restart is watched in case Arroyo gets stuck in it, in seconds."""
+_RESTART_SECONDS = 120.0
+"""How long a requested restart is watched in case Arroyo gets stuck in it, in seconds; a checkpoint may take long."""
 PICKED_UP_SECONDS = 5.0
 """How long the controller may take to begin what was requested, in seconds; it polls every half second."""
 _TRIES = 5

@@ -145,7 +145,33 @@ def test_a_restart_is_forced_only_if_no_checkpoint_is_in_progress(
         before = Job(id="job_1", state="Running", run_id=1)
         Existing(client).see_restart("pl_1", before)
     assert len(restarts) == is_forced
-    assert now < 1045
+    assert now < 1135
+
+
+def test_a_restart_that_met_a_checkpoint_of_a_minute_is_forced_after_it() -> None:
+    now, restarts = 1000.0, list[float]()
+    job = {"id": "job_1", "state": "Restarting", "run_id": 1, "running_desired": True, "created_at": 1}
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def answer(target: str) -> Reply:
+        if target.endswith("/restart"):
+            restarts.append(now)
+            return reply(PIPELINE)
+        if target.endswith("/jobs"):
+            return reply({"data": [job]})
+        finish = 2 if now >= 1060 else None
+        return reply({"data": [{"epoch": 7, "start_time": 1, "finish_time": finish}]})
+
+    with (
+        Server(answer=answer) as server,
+        ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
+    ):
+        Existing(client).see_restart("pl_1", Job(id="job_1", state="Running", run_id=1))
+    (forced_at,) = restarts
+    assert 1070 <= forced_at < 1075
 
 
 @pytest.mark.parametrize("run_id, epoch, is_forced", [(1, 7, True), (2, 7, False), (1, 8, False)])
