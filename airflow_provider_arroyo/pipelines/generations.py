@@ -284,11 +284,13 @@ def may_have_unlisted_checkpoints(
     if checkpoints:
         # The epochs continue from run to run.
         return min(one.epoch for one in checkpoints) > 1
-    if job.state == JobState.STOPPED:
-        return True
     if job.state in AT_WORK and job.run_id == 1:
         return False
     created = job.created_at_micros / 1e6
+    if job.state == JobState.STOPPED:
+        # Stopped before its first checkpoint was due, it has at most the state of a few seconds.
+        ended = (job.finish_time_micros or 0) / 1e6 or server_time
+        return ended is None or ended - created > min(interval_seconds(pipeline), _LONG_RUN_SECONDS)
     began = (job.start_time_micros or job.created_at_micros) / 1e6
     # One that runs may have been resumed just now.
     since, ended = created, server_time

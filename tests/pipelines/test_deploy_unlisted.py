@@ -90,6 +90,26 @@ def test_one_that_failed_again_when_it_was_restarted_a_day_later_is_replaced_wit
     assert (done.progress.action, done.progress.generation) == ("replaced", 2)
 
 
+@pytest.mark.parametrize("seconds, asks", [(0, False), (40, True)])
+@pytest.mark.parametrize("bench", ["0.16", "worker"], indirect=True)
+def test_one_that_was_stopped_before_its_first_checkpoint_is_replaced_without_asking(
+    bench: DeployBench, seconds: float, asks: bool
+) -> None:
+    """Nothing else tells it from one whose checkpoints are listed no longer."""
+    spec = replace(SPEC, checkpoint_interval=timedelta(seconds=30))
+    first = bench.deployed(spec=spec, until_checkpoint=False)
+    bench.sandbox.faults.kafka_away(first.id)
+    bench.change(first.id, seconds)
+    bench.client.patch_pipeline(first.id, stop="immediate")
+    bench.change(first.id, "Stopped", 3600)
+    assert not list(bench.client.list_checkpoints(first.id, bench.job(first.id).id))
+    if asks:
+        with pytest.raises(ArroyoDeployError, match=ASKS):
+            bench.deploy(SECOND, task=OTHER_TASK, allow_state_loss=False)
+    else:
+        assert bench.deploy(SECOND, task=OTHER_TASK, allow_state_loss=False).progress.action == "replaced"
+
+
 @pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
 def test_a_version_whose_removal_was_cut_short_is_rolled_back_by_the_next_try(bench: DeployBench) -> None:
     first = bench.deployed()
