@@ -286,16 +286,15 @@ def may_have_unlisted_checkpoints(
         return min(one.epoch for one in checkpoints) > 1
     if job.state in AT_WORK and job.run_id == 1:
         return False
-    created = job.created_at_micros / 1e6
+    created, ended = job.created_at_micros / 1e6, (job.finish_time_micros or 0) / 1e6 or server_time
     if job.state == JobState.STOPPED:
         # Stopped before its first checkpoint was due, it has at most the state of a few seconds.
-        ended = (job.finish_time_micros or 0) / 1e6 or server_time
         return ended is None or ended - created > min(interval_seconds(pipeline), _LONG_RUN_SECONDS)
     began = (job.start_time_micros or job.created_at_micros) / 1e6
-    # One that runs may have been resumed just now.
-    since, ended = created, server_time
-    if job.state in (JobState.FAILING, JobState.FAILED):
-        since, ended = began, (job.finish_time_micros or 0) / 1e6 or server_time
+    since = began
+    if job.state not in (JobState.FAILING, JobState.FAILED):
+        # One that runs may have been resumed just now.
+        since, ended = created, server_time
     if ended is None:
         return True
     # After a resume, or a restart of a failed one, it is unknown how many of the runs came before.

@@ -94,6 +94,32 @@ def test_each_requested_restart_results_in_a_new_run(
     assert 1 <= bench.lines.text("WARNING").count(FORCED) < 30
 
 
+def forced_restarts(list_checkpoints: Callable[[float], Reply]) -> tuple[list[float], float]:
+    """Watch a restart that never ends, from 1,000 s on; return when it was forced, and the time at the end.
+
+    :param list_checkpoints: returns the response about its checkpoints at a time.
+    """
+    now, restarts = 1000.0, list[float]()
+    job = {"id": "job_1", "state": "Restarting", "run_id": 1, "running_desired": True, "created_at": 1}
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def answer(target: str) -> Reply:
+        if target.endswith("/restart"):
+            restarts.append(now)
+            return reply(PIPELINE)
+        return reply({"data": [job]}) if target.endswith("/jobs") else list_checkpoints(now)
+
+    with (
+        Server(answer=answer) as server,
+        ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
+    ):
+        Existing(client).see_restart("pl_1", Job(id="job_1", state="Running", run_id=1))
+    return restarts, now
+
+
 @pytest.mark.parametrize(
     "checkpoints, is_forced",
     [
@@ -114,19 +140,7 @@ def test_each_requested_restart_results_in_a_new_run(
 def test_a_restart_is_forced_only_if_no_checkpoint_is_in_progress(
     checkpoints: list[tuple[int, str | None, bool]] | None, is_forced: bool
 ) -> None:
-    now, restarts = 1000.0, list[str]()
-    job = {"id": "job_1", "state": "Restarting", "run_id": 1, "running_desired": True, "created_at": 1}
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    def answer(target: str) -> Reply:
-        if target.endswith("/restart"):
-            restarts.append(target)
-            return reply(PIPELINE)
-        if target.endswith("/jobs"):
-            return reply({"data": [job]})
+    def list_checkpoints(_now: float) -> Reply:
         if checkpoints is None:
             return reply({"error": "Something went wrong"}, 500)
         listed = [
@@ -138,39 +152,16 @@ def test_a_restart_is_forced_only_if_no_checkpoint_is_in_progress(
                 del one["checkpoint_type"]
         return reply({"data": listed})
 
-    with (
-        Server(answer=answer) as server,
-        ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
-    ):
-        before = Job(id="job_1", state="Running", run_id=1)
-        Existing(client).see_restart("pl_1", before)
+    restarts, now = forced_restarts(list_checkpoints)
     assert len(restarts) == is_forced
     assert now < 1135
 
 
 def test_a_restart_that_met_a_checkpoint_of_a_minute_is_forced_after_it() -> None:
-    now, restarts = 1000.0, list[float]()
-    job = {"id": "job_1", "state": "Restarting", "run_id": 1, "running_desired": True, "created_at": 1}
+    def list_checkpoints(now: float) -> Reply:
+        return reply({"data": [{"epoch": 7, "start_time": 1, "finish_time": 2 if now >= 1060 else None}]})
 
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    def answer(target: str) -> Reply:
-        if target.endswith("/restart"):
-            restarts.append(now)
-            return reply(PIPELINE)
-        if target.endswith("/jobs"):
-            return reply({"data": [job]})
-        finish = 2 if now >= 1060 else None
-        return reply({"data": [{"epoch": 7, "start_time": 1, "finish_time": finish}]})
-
-    with (
-        Server(answer=answer) as server,
-        ArroyoClient(ClientSettings(base_url=server.url()), sleep=sleep, clock=lambda: now) as client,
-    ):
-        Existing(client).see_restart("pl_1", Job(id="job_1", state="Running", run_id=1))
-    (forced_at,) = restarts
+    (forced_at,), _ = forced_restarts(list_checkpoints)
     assert 1070 <= forced_at < 1075
 
 
