@@ -34,6 +34,7 @@ _OPTIONS_OF: dict[Action, tuple[str, ...]] = {
     "restart": ("force",),
 }
 _DOWN = frozenset({JobState.STOPPED, JobState.FINISHED})
+_IGNORED_IN_FINISHING = frozenset({StopMode.CHECKPOINT, StopMode.GRACEFUL})
 
 
 class ActionOptions(BaseModel):
@@ -84,6 +85,7 @@ class Acted:
     :param before: its job at that time.
     :param at: when the action was requested, seconds since the epoch.
     :param failure: why the request failed; None if Arroyo accepted it.
+    :param owner: the task instance of this Airflow that owns the pipeline; default None: there is none.
     """
 
     action: Action
@@ -94,6 +96,7 @@ class Acted:
     before: Job | None
     at: float
     failure: ArroyoError | None
+    owner: dict[str, Any] | None = None
 
     @property
     def response(self) -> str:
@@ -104,8 +107,13 @@ class Acted:
     def outcome(self) -> str:
         """What the response shows: ``requested``, ``not_done``, ``unknown``; ``reached`` if nothing is to follow."""
         if self.failure is not None:
-            return "unknown" if may_have_taken_effect(self.failure) else "not_done"
+            return "unknown" if self.is_unknown else "not_done"
         return Outcome.REACHED.value if self._is_done else "requested"
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the response was lost, so that the action may have been carried out."""
+        return self.failure is not None and may_have_taken_effect(self.failure)
 
     @property
     def _is_done(self) -> bool:
@@ -121,7 +129,7 @@ class Acted:
 
     def wait(self) -> PipelineWait | None:
         """Return the wait for its effect; None if no effect is to follow."""
-        if self.outcome not in ("requested", "unknown") or self.before is None or self.action == "delete":
+        if self.outcome not in ("requested", "unknown") or self.before is None or self._is_done:
             return None
         # A resume before the pipeline has stopped withdraws the stop, and may begin no new run.
         is_withdrawal = self.action == "resume" and self._runs
@@ -132,6 +140,7 @@ class Acted:
             finished_is_success=True,
             # If the response was lost, there may have been no stop to withdraw.
             resume_is_final=self.action == "stop" and self.failure is None,
+            finishing_is_final=self.action == "stop" and self.options.mode in _IGNORED_IN_FINISHING,
             restart_requested=self.action == "restart" and self.before.state == JobState.RUNNING,
             baseline=None if is_withdrawal else Baseline.of(self.before, requested_at=self.at),
         )

@@ -149,10 +149,7 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         await watch.refresh()
         row = watch.snapshot.rows.get(pipeline_id)
-        owner = row.facts.owner if row else None
-        if owner is not None:
-            # A DAG of the same name in another Airflow is a different one.
-            owner = owner if owner["namespace"] == _namespace(watch) else None
+        owner = _own_task(row.facts, _namespace(watch)) if row else None
         return await run_in_threadpool(
             airflow_db.tasks_of_pipeline,
             pipeline_id,
@@ -169,9 +166,9 @@ def _router(service: Service) -> APIRouter:
         namespace = _namespace(watch)
         # Only their own Airflow knows whether owners in other namespaces still exist.
         owners = {
-            row.pipeline_id: row.facts.owner
+            row.pipeline_id: owner
             for row in watch.snapshot.rows.values()
-            if row.facts.owner and row.facts.owner["namespace"] == namespace
+            if (owner := _own_task(row.facts, namespace))
         }
         missing = await run_in_threadpool(airflow_db.missing_owners, list(owners.values()))
         found = [{"id": one, "missing": what} for one, what in zip(owners, missing, strict=True) if what]
@@ -205,6 +202,7 @@ def _router(service: Service) -> APIRouter:
             raise _no_pipeline(watch, pipeline_id)
         if not row.is_described:
             raise HTTPException(409, "This pipeline was just replaced. Try again in a few seconds.")
+        # Also for an owner in another namespace: this Airflow may have had another one before.
         owner = row.facts.owner
         if owner and not await run_in_threadpool(access.may_edit_dag, owner["dag"], user):
             raise HTTPException(403, f"You need the right to edit the DAG {owner['dag']!r} for this.")
@@ -221,12 +219,13 @@ def _router(service: Service) -> APIRouter:
             connection_id=connection_id,
             user_name=user.get_name(),
             facts=facts,
+            owner=_own_task(facts, _namespace(watch)),
             before=before,
             at=at,
             failure=failure,
         )
         await audit.record(acted)
-        if failure is not None:
+        if failure is not None and not acted.is_unknown:
             raise HTTPException(_status_of(failure), acted.response)
         return {"arroyo_response": acted.response, **outcomes.first_response(acted, watch.server)}
 
@@ -250,6 +249,17 @@ def _namespace(watch: Watch) -> str:
     if watch.client is None:
         raise HTTPException(502, watch.error or "Airflow has not looked up the connection yet.")
     return namespace_of(watch.client.settings).name
+
+
+def _own_task(facts: Facts, namespace: str) -> dict[str, Any] | None:
+    """Return the task of this Airflow that owns a pipeline; None if there is none.
+
+    A DAG of the same name in another Airflow is a different one.
+
+    :param facts: the pipeline's facts.
+    :param namespace: this Airflow's.
+    """
+    return facts.owner if facts.owner and facts.owner["namespace"] == namespace else None
 
 
 def _known(watch: Watch) -> int | None:

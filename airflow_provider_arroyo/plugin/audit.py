@@ -120,7 +120,7 @@ async def _write(acted: Acted, event: str, extra: dict[str, Any]) -> None:
             airflow_db.write_audit_log,
             event,
             user_name=acted.user_name,
-            owner=acted.facts.owner,
+            owner=acted.owner,
             extra=extra,
         )
     except Exception:

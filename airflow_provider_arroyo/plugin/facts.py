@@ -22,6 +22,9 @@ MAX_READ_SQL = 2_000_000
 
 NOT_SHOWN = "Not shown: it may repeat secrets of the pipeline's SQL. See Arroyo's console."
 _MAX_MAP_INDEX = 2**31
+_MAX_ID = 250
+"""Maximum length of an id in Airflow's database, in characters."""
+
 _MARGIN = 1000
 """Maximum length of the login in an address, in characters."""
 
@@ -146,7 +149,9 @@ def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
     except UnreadableLabelError as error:
         task = error.owner if isinstance(error.owner, Owner) else None
     # Values that Airflow's database cannot store never belonged to a task.
-    if task is None or not all(map(is_storable, (task.dag_id, task.task_id, task.run_id))):
+    if task is None or not all(
+        is_storable(one) and len(one) <= _MAX_ID for one in (task.dag_id, task.task_id, task.run_id)
+    ):
         return None
     if not -1 <= task.map_index < _MAX_MAP_INDEX:
         return None

@@ -65,7 +65,7 @@ def absent(pipeline_id: str, *, known: int | None) -> str:
         return (
             f"There is no pipeline {name} among the {MAX_PIPELINES:,} that these pages read from this Arroyo."
         )
-    why = "it was deleted, is a preview, or belongs to another connection"
+    why = "it was deleted, is a preview, cannot be read, or belongs to another connection"
     return f"There is no pipeline {name} on this Arroyo: {why}."
 
 

@@ -18,11 +18,11 @@ from airflow_provider_arroyo.plugin.actions import FOLLOW_SECONDS, Acted, Action
 from airflow_provider_arroyo.plugin.audit import observe_list
 from airflow_provider_arroyo.plugin.watch import Watch
 
+_FINISHING = "It is Finishing. In this state, Arroyo ignores the request."
 _TEXTS = {
     Outcome.DELETED: "It has been deleted.",
     Outcome.MISSING: "It has been deleted.",
     Outcome.FINISHED: "It has finished, and nothing restarts it.",
-    Outcome.NO_CHECKPOINT: "It is Finishing. In this state, Arroyo ignores the request.",
     Outcome.WITHDRAWN: "It was asked to run again before it stopped.",
 }
 
@@ -50,11 +50,13 @@ def first_response(acted: Acted, server: str) -> dict[str, Any]:
 
     :param acted: the action.
     :param server: the address of the Arroyo server.
+    :returns: also ``lost``: why Arroyo's response is unknown; None if Arroyo accepted the request.
     """
-    wait = acted.wait()
-    if wait is None:
-        return {"outcome": {"ok": True, "text": _text_at_once(acted)}, "follow": None}
-    return _response(acted.action, server, wait, wait.tick(acted.at), acted.at)
+    lost, wait = acted.response if acted.is_unknown else None, acted.wait()
+    if wait is not None:
+        return {**_response(acted.action, server, wait, wait.tick(acted.at), acted.at), "lost": lost}
+    text = _text_at_once(acted) if lost is None else "Whether it was done is unknown."
+    return {"outcome": {"ok": lost is None, "text": text}, "follow": None, "lost": lost}
 
 
 def next_response(one: Followed, watch: Watch, now: float) -> dict[str, Any]:
@@ -97,7 +99,9 @@ def _text_at_once(acted: Acted) -> str:
 
 def _outcome(action: Action, result: WaitResult, *, is_withdrawal: bool) -> dict[str, Any]:
     state = result.job.state if result.job else None
-    if result.outcome is not Outcome.REACHED:
+    if result.outcome is Outcome.NO_CHECKPOINT:
+        text = f"{_FINISHING} Stop it immediately instead." if action == "stop" else _FINISHING
+    elif result.outcome is not Outcome.REACHED:
         failed = "It failed instead." if action == "stop" else "It failed instead of running."
         unseen = f"No effect seen after {FOLLOW_SECONDS:.0f} s. Check Arroyo's console."
         text = failed if result.outcome is Outcome.FAILED else _TEXTS.get(result.outcome, unseen)

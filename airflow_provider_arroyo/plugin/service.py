@@ -65,6 +65,21 @@ def in_few_threads() -> Run:
     return run
 
 
+class _Hook(ArroyoHook):
+    """A hook that refuses connections of other types, which users may read for another purpose."""
+
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Any:
+        """Return a connection.
+
+        :raises ArroyoSettingsError: if it is of another type.
+        """
+        connection = super().get_connection(conn_id)
+        if connection.conn_type != cls.conn_type:
+            raise ArroyoSettingsError(f"Airflow connection {conn_id!r} is not of type Arroyo.")
+        return connection
+
+
 def connect(connection_id: str) -> ArroyoClient:
     """Return a client for a connection that gives up soon, since a user waits for it.
 
@@ -73,9 +88,5 @@ def connect(connection_id: str) -> ArroyoClient:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.retry import Limits
 
-    hook = ArroyoHook(connection_id)
-    settings = hook.settings
-    if hook.get_connection(connection_id).conn_type != ArroyoHook.conn_type:
-        raise ArroyoSettingsError(f"Airflow connection {connection_id!r} is not of type Arroyo.")
     limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=REQUEST_SECONDS)
-    return ArroyoClient(settings, limits=limits, log=_quiet)
+    return ArroyoClient(_Hook(connection_id).settings, limits=limits, log=_quiet)

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.text_secrets import redact_values
+from airflow_provider_arroyo.monitoring.rules import OLD_SECONDS
 from airflow_provider_arroyo.plugin.facts import Facts, seconds
 from airflow_provider_arroyo.plugin.readings import Readings
 
@@ -34,6 +35,9 @@ class Row:
     :param failure: why it failed, without secrets.
     :param described_job: its job when it was last described; another job may belong to another pipeline with the same
         id.
+    :param job_due_at: when its job may be asked for again, on 0.15, by the monotonic clock.
+    :param old_since: since when all responses have been about an earlier run or job, seconds since the epoch;
+        otherwise None.
     :param restarts: how many of its restarts were seen.
     :param since: when it entered its state, seconds since the epoch; None if unknown.
     :param changes: state changes that were seen: time, state, run.
@@ -47,6 +51,8 @@ class Row:
     job: Job | None = None
     failure: dict[str, Any] | None = None
     described_job: str | None = None
+    job_due_at: float = float("-inf")
+    old_since: float | None = None
     restarts: int = 0
     since: float | None = None
     changes: deque[tuple[float, str, int]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
@@ -140,6 +146,12 @@ class Snapshot:
 
     def _take_job(self, row: Row, job: Job, now: float) -> None:
         old = row.job
+        if old is not None and _is_earlier(job, old):
+            # A stale response. If that lasts, the server's database was restored.
+            row.old_since = now if row.old_since is None else row.old_since
+            if now < row.old_since + OLD_SECONDS:
+                return
+        row.old_since = None
         if old == job:
             return
         if old is None:
@@ -150,7 +162,8 @@ class Snapshot:
             if job.id != old.id:
                 # Before it is described, no text of the server about it can be shown.
                 row.facts = replace(row.facts, secrets=None)
-            if job.run_id != old.run_id or job.id != old.id:
+            # The first run is no restart.
+            if job.id != old.id or job.run_id > old.run_id >= 1:
                 row.restarts += 1
             row.since = now
             row.changes.append((now, job.state, job.run_id))
@@ -159,22 +172,18 @@ class Snapshot:
         self.pipeline_of_job[job.id] = row.pipeline_id
         row.version = self._next()
 
-    def take_pipelines(self, pipelines: Iterable[Facts]) -> bool:
+    def take_pipelines(self, pipelines: Iterable[Facts]) -> None:
         """Process pipelines as the server describes them.
 
         :param pipelines: their facts.
-        :returns: whether one of them was already known.
         """
-        some_known = False
         for facts in pipelines:
             row = self.rows.get(facts.pipeline_id)
             if row is not None:
-                some_known = True
                 self.take_facts(row, facts)
             elif len(self.rows) < MAX_PIPELINES:
                 self.rows[facts.pipeline_id] = Row(facts, version=self._next())
                 self._gone.pop(facts.pipeline_id, None)
-        return some_known
 
     def take_facts(self, row: Row, facts: Facts) -> None:
         """Process a new description of a known pipeline; does nothing if it was deleted meanwhile."""
@@ -258,6 +267,13 @@ def _shown_failure(row: Row) -> dict[str, Any] | None:
     if not failure:
         return None
     return {"text": row.facts.shown(failure.error), "domain": failure.domain and failure.domain[:_MAX_WORD]}
+
+
+def _is_earlier(job: Job, seen: Job) -> bool:
+    """Return whether a job is in an earlier run than it was seen in, or is an earlier job than the one seen."""
+    if job.id == seen.id:
+        return job.run_id < seen.run_id
+    return 0 < job.created_at_micros < seen.created_at_micros
 
 
 def _since_of(job: Job) -> float | None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.request import seconds_ahead
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoSettingsError
 from airflow_provider_arroyo.plugin.definition import Definitions
-from airflow_provider_arroyo.plugin.facts import Facts, facts_of
+from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.listing import Listing
 from airflow_provider_arroyo.plugin.reader import Reader
-from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row, Snapshot
+from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
 from airflow_provider_arroyo.polling.connection import Run
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ PACE_SECONDS = 0.05
 WAIT_SECONDS = 1.5
 """How long a page waits for the list before it gets the last one, in seconds."""
 
-_PAGE = 100
 _SETTINGS_SECONDS = 30.0
 _MAX_BACKOFF_SECONDS = 15.0
 _EARLY_SECONDS = 0.2
@@ -81,9 +80,9 @@ class Watch:
         self._slot = float("-inf")
         self._failures = 0
         self._list_task: asyncio.Task[None] | None = None
-        self._not_listed: set[str] = set()
         self._server_ahead = 0.0
         self._reader = Reader(self)
+        self._listing = Listing(self, self._reader.is_shown)
         self._definitions = Definitions(self)
         self.snapshot = Snapshot(began=wall_clock())
         self.seen_at: float | None = None
@@ -157,10 +156,7 @@ class Watch:
         :param shape: converts the response to what is kept of it, in the same thread.
         :raises ArroyoError: if the connection is invalid, or the request fails.
         """
-        client = await self._connected()
-        self._slot = max(self._slot + PACE_SECONDS, self.clock())
-        if (pause := self._slot - self.clock()) > 0:
-            await self._sleep(pause)
+        client = await self.next_slot()
 
         def sent() -> tuple[Any, datetime | None]:
             response = client.send(request)
@@ -170,6 +166,17 @@ class Watch:
         if date is not None:
             self._server_ahead = seconds_ahead(date, self._wall_clock())
         return value
+
+    async def next_slot(self) -> ArroyoClient:
+        """Return the client, no sooner than the pace allows another request.
+
+        :raises ArroyoError: if the connection is invalid.
+        """
+        client = await self._connected()
+        self._slot = max(self._slot + PACE_SECONDS, self.clock())
+        if (pause := self._slot - self.clock()) > 0:
+            await self._sleep(pause)
+        return client
 
     async def describe(self, row: Row) -> bool:
         """Read a pipeline's description again; return whether the server responds."""
@@ -191,9 +198,9 @@ class Watch:
             jobs = await self.send(endpoints.list_jobs())
             take = partial(self.snapshot.take_jobs, jobs.readable, is_complete=jobs.error is None)
             if unknown := take(self._wall_clock()):
-                await self._fetch_pipelines(unknown)
+                await self._listing.find(unknown)
                 take(self._wall_clock())
-            await self._describe_replaced()
+            await self._listing.describe_replaced()
             self.error = None if jobs.error is None else await self._shown(jobs.error)
         except ArroyoError as error:
             self._failures += 1
@@ -248,50 +255,7 @@ class Watch:
                 if old.settings.base_url != client.settings.base_url:
                     self.snapshot = Snapshot(began=self._wall_clock())
                     self.seen_at = None
-                    self._not_listed.clear()
+                    self._listing = Listing(self, self._reader.is_shown)
                 old.close()
             self.client = client
         return self.client
-
-    async def _fetch_pipelines(self, unknown: list[Job]) -> None:
-        """List pipelines, newest first, until all are known that have a job."""
-        missing = {job.pipeline_id or job.id for job in unknown} - self._not_listed
-        is_old = any(job.pipeline_id is None for job in unknown)
-        after: str | None = None
-        while missing and len(self.snapshot.rows) < MAX_PIPELINES:
-            page = await self.send(endpoints.list_pipelines(limit=_PAGE, starting_after=after))
-            facts = await self.run(partial(_facts_of_all, page.shown(log)))
-            some_known = self.snapshot.take_pipelines(facts)
-            missing -= {pipeline.pipeline_id for pipeline in facts}
-            # 0.15 does not tell which pipeline a job belongs to, so the list says when to stop.
-            if not page.has_more or not page.readable or (is_old and some_known):
-                break
-            after = page.readable[-1].id
-        self._not_listed |= missing
-        if is_old:
-            await self._match_jobs()
-
-    async def _describe_replaced(self) -> None:
-        """Describe the pipelines that have another job than before: each may be another one with the same id."""
-        rows = [row for row in self.snapshot.rows.values() if not row.is_described]
-        for row in rows[: round(1.0 / PACE_SECONDS)]:
-            if not await self.describe(row):
-                return
-
-    async def _match_jobs(self) -> None:
-        """Ask for the jobs of pipelines on 0.15, one second's worth of requests at a time, shown pipelines first."""
-        rows = [row for row in self.snapshot.rows.values() if row.job is None]
-        rows.sort(key=lambda row: (not self._reader.is_shown(row.pipeline_id), -row.facts.created))
-        for row in rows[: round(1.0 / PACE_SECONDS)]:
-            try:
-                job = await self.send(endpoints.get_job(row.pipeline_id))
-            except ArroyoNotFoundError:
-                self.snapshot.drop(row.pipeline_id)
-            else:
-                if job is not None:
-                    self.snapshot.pipeline_of_job[job.id] = row.pipeline_id
-                    self._not_listed.discard(job.id)
-
-
-def _facts_of_all(pipelines: Sequence[Pipeline]) -> list[Facts]:
-    return [facts_of(pipeline) for pipeline in pipelines]

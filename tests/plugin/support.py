@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import requests
+
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import Limits
@@ -15,6 +17,8 @@ from airflow_provider_arroyo.plugin.actions import Acted, Action, ActionOptions
 from airflow_provider_arroyo.plugin.facts import Facts
 from airflow_provider_arroyo.plugin.watch import Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+OWNER = {"dag": "shop", "task": "submit", "run": "r1", "map_index": -1, "namespace": "", "deployment": None}
 
 
 def job(number: int, state: str = "Running", run: int = 1, **fields: Any) -> Job:
@@ -36,6 +40,7 @@ def acted(
         connection_id="arroyo_tested",
         user_name="jane",
         facts=facts(1),
+        owner=OWNER,
         before=before,
         at=at,
         failure=failure,
@@ -43,11 +48,16 @@ def acted(
 
 
 class WatchBench:
-    """A watch on a sandbox, with its own clock, so that its pauses take no time."""
+    """A watch on a sandbox, with its own clock, so that its pauses take no time.
 
-    def __init__(self, sandbox: ArroyoSandbox) -> None:
+    :param sandbox: the sandbox.
+    :param session: sends the requests; default None: the client's own.
+    """
+
+    def __init__(self, sandbox: ArroyoSandbox, session: requests.Session | None = None) -> None:
         self.now = 1000.0
         self.sandbox = sandbox
+        self._session = session
         self.sent_at: list[float] = []
         self.watch = Watch(
             self._connect,
@@ -59,7 +69,8 @@ class WatchBench:
 
     def _connect(self) -> ArroyoClient:
         limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=10.0)
-        return ArroyoClient(ClientSettings(base_url=self.sandbox.url), limits=limits)
+        settings = ClientSettings(base_url=self.sandbox.url)
+        return ArroyoClient(settings, limits=limits, session=self._session)
 
     async def _run(self, function: Callable[[], Any]) -> Any:
         self.sent_at.append(self.now)

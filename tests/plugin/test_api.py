@@ -21,6 +21,8 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, Disposition
+from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.plugin import access, airflow_db, api, reader, service, watch
 
 HEADERS = {access.ACTION_HEADER: "1"}
@@ -234,6 +236,58 @@ def test_a_page_gets_the_outcome_of_an_action(site: Site) -> None:
         assert response.status_code == 200, response.text
         message = response.json()
     assert message["outcome"] == {"ok": True, "text": "It is running again."}
+
+
+@pytest.mark.parametrize(
+    "fault, fields", [("status", {"status": 504, "error": None, "after_effect": True}), ("cut_short", {})]
+)
+def test_an_action_whose_response_was_lost_is_followed(
+    site: Site, fault: str, fields: dict[str, Any]
+) -> None:
+    pipeline_id = site.ids()["pipeline-1"]
+    site.sandbox.faults.inject(fault, path=f"*/{pipeline_id}/restart", times=1, **fields)
+    response = site.act("restart", pipeline_id, force=True)
+    assert response.status_code == 200, response.text
+    message = response.json()
+    assert message["lost"] == message["arroyo_response"] != "accepted"
+    assert site.audit[0]["extra"]["outcome"] == "unknown"
+    deadline = time.monotonic() + 60
+    while message["outcome"] is None and time.monotonic() < deadline:
+        message = site.outcome(message["follow"]).json()
+    assert message["outcome"] == {"ok": True, "text": "It is running again."}
+
+
+def test_a_delete_whose_response_was_lost_is_not_called_refused(site: Site) -> None:
+    pipeline_id = site.ids()["pipeline-1"]
+    site.sandbox.faults.status(504, path=f"*/pipelines/{pipeline_id}", method="DELETE", error=None)
+    response = site.act("delete", pipeline_id)
+    assert response.status_code == 200, response.text
+    assert "504" in response.json()["lost"]
+    assert response.json()["outcome"] == {"ok": False, "text": "Whether it was done is unknown."}
+
+
+def test_a_request_that_was_never_sent_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline_id = site.ids()["pipeline-1"]
+
+    async def unsent(*_args: Any) -> None:
+        raise ArroyoConnectionError("refused", disposition=Disposition.RETRY)
+
+    monkeypatch.setattr(watch.Watch, "send", unsent)
+    response = site.act("stop", pipeline_id)
+    assert (response.status_code, response.json()["detail"]) == (502, "refused")
+
+
+def test_the_connection_is_looked_up_once_for_a_client(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    look_up = ArroyoHook.get_connection
+
+    def noted(_cls: type[ArroyoHook], conn_id: str) -> Any:
+        asked.append(conn_id)
+        return look_up(conn_id)
+
+    monkeypatch.setattr(ArroyoHook, "get_connection", classmethod(noted))
+    site.ids()
+    assert asked == [CONN]
 
 
 def test_a_refusal_is_shown_in_arroyos_words_and_logged(site: Site) -> None:

@@ -133,6 +133,7 @@ REFUSED = ArroyoApiError("no", status=409)
         ("restart", "Running", LOST, "unknown", True),
         ("rescale", "Running", None, "requested", True),
         ("rescale", "Stopped", None, "reached", False),
+        ("rescale", "Stopped", LOST, "unknown", False),
         ("resume", "Stopped", None, "requested", True),
         ("delete", "Stopped", None, "reached", False),
         ("delete", "Stopped", LOST, "unknown", False),
@@ -152,6 +153,7 @@ def test_the_first_row_has_what_the_response_proves(
     [
         ("restart", None, [job(1, "Failing"), job(1, "Running", 2)], "reached"),
         ("restart", None, [job(1, "Finishing"), job(1, "Finishing")], "no_checkpoint"),
+        ("stop", None, [job(1, "Finishing", running_desired=False)] * 2, "no_checkpoint"),
         ("stop", None, [job(1), job(1)], "withdrawn"),
         ("stop", LOST, [job(1), job(1)], "waiting"),
     ],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from airflow.models.log import Log
 
 from airflow_provider_arroyo.client.models import Pipeline, PipelineEdge, PipelineGraph, PipelineNode
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
@@ -49,6 +53,17 @@ def test_a_deployed_pipeline_has_its_deployment_and_the_task_that_created_it() -
 def test_no_label_is_an_error(tags: dict[str, str]) -> None:
     owner = owner_of(pipeline(tags=tags))
     assert owner is None or owner["dag"] == ""
+
+
+@pytest.mark.parametrize("name", ["dag_id", "task_id", "run_id"])
+def test_an_id_that_airflow_cannot_store_names_no_task(name: str) -> None:
+    """On PostgreSQL, a row of the audit log with such an id could not be written."""
+    columns: Any = Log.__table__.c
+    for length, is_task in ((250, True), (251, False)):
+        changed: dict[str, Any] = {name: "x" * length}
+        tags = replace(label(), task=replace(TASK, **changed)).to_tags()
+        assert (owner_of(pipeline(tags=tags)) is not None) is is_task
+        assert (length <= columns[name].type.length) is is_task
 
 
 def test_a_label_of_a_newer_version_still_names_the_task() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.models import FailureReason, Job
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.plugin.actions import Action
 from airflow_provider_arroyo.plugin.outcomes import Followed, first_response, next_response
 from airflow_provider_arroyo.plugin.watch import Watch
@@ -46,6 +47,8 @@ class Page:
 
 AGAIN = "ok: It is running again."
 FAILED = "It failed instead of running."
+FINISHING = "It is Finishing. In this state, Arroyo ignores the request. Stop it immediately instead."
+LOST = ArroyoConnectionError("cut short")
 
 
 def asked(state: str, run: int = 1) -> Job:
@@ -63,6 +66,10 @@ def asked(state: str, run: int = 1) -> Job:
         ("stop", job(1), [job(1, "Failed")], "It failed instead."),
         ("stop", job(1), [None], "It has been deleted."),
         ("stop", job(1), [job(1)] * 4, "It was asked to run again before it stopped."),
+        ("stop", job(1, "Finishing"), [asked("Finishing")] * 2, None),
+        ("stop", job(1, "Finishing"), [asked("Finishing")] * 4, FINISHING),
+        ("stop", job(1), [asked("Running"), *[asked("Finishing")] * 4], FINISHING),
+        ("stop", job(1, "Finishing"), [asked("Finishing"), job(1, "Finished")], "ok: It is now Finished."),
         ("restart", job(1), [job(1)], None),
         ("restart", job(1), [job(1, "Scheduling", 2)], None),
         ("restart", job(1), [job(1, run=2)], AGAIN),
@@ -107,6 +114,29 @@ def test_a_rescale_to_the_current_parallelism_is_done_at_once() -> None:
     what = acted("rescale", job(1), parallelism=4)
     object.__setattr__(what, "facts", facts(1, parallelism=4))
     assert first_response(what, "")["outcome"] == {"ok": True, "text": "It already has this parallelism."}
+
+
+@pytest.mark.parametrize("mode, text", [("graceful", FINISHING), ("immediate", None), ("force", None)])
+def test_a_finishing_pipeline_obeys_an_immediate_stop(mode: str, text: str | None) -> None:
+    page = Page("stop", job(1, "Finishing"), mode=mode)
+    for _ in range(4):
+        page.ask(asked("Finishing"))
+    assert page.text == text
+
+
+@pytest.mark.parametrize(
+    "action, before", [("stop", job(1)), ("restart", job(1)), ("delete", job(1, "Stopped")), ("stop", None)]
+)
+def test_an_action_whose_response_was_lost_is_followed_if_possible_and_never_called_done(
+    action: Action, before: Job | None
+) -> None:
+    message = first_response(acted(action, before, LOST, at=T0), SERVER)
+    assert message["lost"] == "cut short"
+    if action == "delete" or before is None:
+        assert message["outcome"] == {"ok": False, "text": "Whether it was done is unknown."}
+    else:
+        assert message["follow"] is not None
+    assert first_response(acted(action, before, at=T0), SERVER)["lost"] is None
 
 
 def test_a_page_stops_following_after_two_minutes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_provider_arroyo.client.models import FailureReason, Job
@@ -63,6 +65,42 @@ def test_a_new_run_is_a_restart_and_resets_the_time_in_a_state() -> None:
     row = snapshot.rows["pl_1"]
     assert (row.restarts, row.since) == (1, 130.0)
     assert [change[1:] for change in row.changes] == [("Running", 1), ("Running", 2)]
+
+
+def test_the_first_run_of_a_pipeline_is_no_restart() -> None:
+    snapshot = filled(job(1, "Created", run=0), job(2, "Created", run=0), job(3))
+    snapshot.take_jobs([job(1, "Scheduling"), job(2, "Stopped", run=0), job(3)], 101.0)
+    snapshot.take_jobs([job(1), job(2, "Scheduling"), job(3)], 102.0)
+    assert [row.restarts for row in snapshot.rows.values()] == [0, 0, 0]
+    # A restart without state replaces the job.
+    other = replace(job(1, "Created", run=0), id="job_other")
+    snapshot.take_jobs([other, job(2, run=2), job(3)], 103.0)
+    snapshot.take_jobs([replace(other, state="Scheduling", run_id=1), job(2, run=2), job(3)], 104.0)
+    assert [row.restarts for row in snapshot.rows.values()] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        job(1, "Scheduling", created_at_micros=50),
+        Job("job_0", "Failed", 9, pipeline_id="pl_1", created_at_micros=40),
+    ],
+    ids=["an earlier run", "an earlier job"],
+)
+def test_a_response_that_is_older_than_the_last_one_counts_only_if_it_lasts(stale: Job) -> None:
+    snapshot = filled(job(1, run=2, created_at_micros=50), job(2), job(3))
+    row, version = snapshot.rows["pl_1"], snapshot.version
+    for at in (101.0, 103.0, 161.5):
+        snapshot.take_jobs([stale, job(2), job(3)], at)
+        snapshot.take_jobs([job(1, run=2, created_at_micros=50), job(2), job(3)], at + 1)
+    assert (row.restarts, len(row.changes), snapshot.version) == (0, 1, version)
+    for at in (200.0, 259.0):
+        snapshot.take_jobs([stale, job(2), job(3)], at)
+        assert row.job is not None
+        assert row.job.run_id == 2
+    # The server's database was restored.
+    snapshot.take_jobs([stale, job(2), job(3)], 260.0)
+    assert row.job == stale
 
 
 @pytest.mark.parametrize(

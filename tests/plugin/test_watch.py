@@ -22,6 +22,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
 from tests.damaged import BROKEN_JOB, NAMELESS, DamagingSession
 from tests.polling.support import until
+from tests.support import ENDLESS
 
 from .support import WatchBench
 
@@ -42,6 +43,16 @@ def many() -> Iterator[WatchBench]:
         yield WatchBench(sandbox)
 
 
+def create(bench: WatchBench, name: str) -> str:
+    """Create a pipeline, and return its id."""
+    return bench._connect().create_pipeline(name=name, query=ENDLESS, parallelism=1).id
+
+
+def listed(bench: WatchBench) -> list[str]:
+    """Return the ids of the pipelines, newest first."""
+    return [pipeline.id for pipeline in bench._connect().iter_pipelines()]
+
+
 async def test_it_finds_all_pipelines_with_their_states(bench: WatchBench) -> None:
     await bench.refresh()
     await bench.refresh()
@@ -55,7 +66,7 @@ async def test_all_pages_of_pipelines_are_listed_only_once(many: WatchBench) -> 
     await many.refresh()
     assert len(many.names()) == 250
     pages = many.requests("*/pipelines")
-    assert pages == 3
+    assert pages == 2
     await many.refresh()
     await many.refresh()
     assert many.requests("*/pipelines") == pages
@@ -252,6 +263,134 @@ async def test_one_item_that_cannot_be_read_is_named_and_the_others_are_shown(
     session.fields = {}
     await bench.refresh()
     assert bench.watch.error is None
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+async def test_pipelines_of_the_same_second_are_all_listed(version: str) -> None:
+    """A page that begins after the last one's end leaves out those of its second."""
+    with ArroyoSandbox(arroyo_version=version, clock=ManualClock()) as sandbox:
+        bench = WatchBench(sandbox)
+        made = await asyncio.to_thread(lambda: [create(bench, f"p-{number}") for number in range(105)])
+        await bench.refresh()
+    assert len(made) == 105
+    assert set(made) == set(bench.watch.snapshot.rows)
+
+
+class FailingPage(requests.Session):
+    """Fails a request for a page of pipelines: the first after ``passes`` others."""
+
+    passes = 1
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        if "/pipelines?" in str(request.url):
+            self.passes -= 1
+            if self.passes == -1:
+                raise requests.ConnectionError("reset")
+        return super().send(request, **kwargs)
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+async def test_older_pipelines_are_listed_after_a_page_that_failed(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ArroyoSandbox(arroyo_version=version, pipelines=150, seed=1) as sandbox:
+        session = FailingPage()
+        bench = WatchBench(sandbox, session)
+        await bench.refresh()
+        assert bench.watch.error is not None
+        # What was listed before is shown.
+        assert len(bench.names()) == 100
+        await bench.refresh(after=60.0)
+        assert len(bench.names()) == 150
+        # Later, too.
+        monkeypatch.setattr("airflow_provider_arroyo.client.client.PAGE_SIZE", 2)
+        made = await asyncio.to_thread(lambda: [create(bench, f"new-{number}") for number in range(4)])
+        session.passes = 1
+        await bench.refresh(after=60.0)
+        assert not set(made) <= set(bench.watch.snapshot.rows)
+        await bench.refresh(after=60.0)
+        assert set(made) <= set(bench.watch.snapshot.rows)
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+async def test_one_new_pipeline_costs_one_page(version: str) -> None:
+    with ArroyoSandbox(arroyo_version=version, pipelines=150, seed=1) as sandbox:
+        bench = WatchBench(sandbox)
+        await bench.refresh()
+        pages = bench.requests("*/pipelines")
+        await asyncio.to_thread(create, bench, "new")
+        await bench.refresh()
+        assert "new" in bench.names()
+        assert bench.requests("*/pipelines") == pages + 1
+
+
+async def test_a_pipeline_that_could_not_be_read_is_shown_once_it_can_be(bench: WatchBench) -> None:
+    session = DamagingSession({"/pipelines": NAMELESS}, "pipeline-2")
+    bench = WatchBench(bench.sandbox, session)
+    for _ in range(5):
+        await bench.refresh()
+    # The list is long, so it is not fetched every time.
+    assert (len(bench.names()), bench.requests("*/pipelines")) == (2, 1)
+    session.fields = {}
+    await bench.refresh(after=300.0)
+    assert len(bench.names()) == 3
+
+
+BAD_JOB = '{"data": [{"id": "job_1", "running_desired": true, "state": null, "run_id": 1}]}'
+
+
+@pytest.mark.parametrize("bench", ["0.15"], indirect=True)
+@pytest.mark.parametrize(
+    "fault, fields",
+    [
+        ("status", {"status": 500}),
+        ("reset", {}),
+        ("not_json", {"body": BAD_JOB, "content_type": "application/json"}),
+    ],
+)
+async def test_one_pipeline_whose_job_cannot_be_read_does_not_hide_the_others(
+    bench: WatchBench, fault: str, fields: dict[str, Any]
+) -> None:
+    # The newest one is asked first.
+    (newest, *_) = await asyncio.to_thread(listed, bench)
+    injected = bench.sandbox.faults.inject(fault, path=f"*/{newest}/jobs", times=None, **fields)
+    for _ in range(5):
+        await bench.refresh()
+        assert bench.watch.error is None
+    without = [row.pipeline_id for row in bench.watch.snapshot.rows.values() if row.job is None]
+    assert without == [newest]
+    # It is asked again, but not every time.
+    assert bench.requests(f"*/{newest}/jobs") == 1
+    bench.sandbox.faults.remove(injected)
+    await bench.refresh(after=10.0)
+    assert all(row.job for row in bench.watch.snapshot.rows.values())
+
+
+async def test_many_pipelines_whose_jobs_cannot_be_read_do_not_hide_the_others() -> None:
+    with ArroyoSandbox(arroyo_version="0.15", pipelines=25, seed=1) as sandbox:
+        bench = WatchBench(sandbox)
+        *newer, oldest = await asyncio.to_thread(listed, bench)
+        for one in newer:
+            sandbox.faults.status(500, path=f"*/{one}/jobs", times=None)
+        for _ in range(3):
+            await bench.refresh()
+        assert bench.watch.snapshot.rows[oldest].job is not None
+
+
+@pytest.mark.parametrize("bench", ["0.15"], indirect=True)
+async def test_jobs_that_take_long_do_not_delay_the_list(
+    bench: WatchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = bench.watch.send
+
+    async def slow(request: Any, *more: Any) -> Any:
+        bench.now += 5.0
+        return await send(request, *more)
+
+    monkeypatch.setattr(bench.watch, "send", slow)
+    for matched in (1, 2, 3):
+        await bench.refresh()
+        assert sum(row.job is not None for row in bench.watch.snapshot.rows.values()) == matched
 
 
 # -- several Arroyos -------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import type {
 
 const ACTION_HEADER = "X-Arroyo-Action";
 const TIMEOUT_MS = 30_000;
+/** For an action whose outcome is unknown. */
+export const CAUTION = "The action may have been carried out: check the pipeline before you repeat it.";
 const NOT_OURS = "Something other than Airflow's API server responded. You may have been logged out: reload the page.";
 
 /* The address of this bundle. Separate, because Vite would bundle the target of new URL(…, import.meta.url). */
@@ -23,6 +25,7 @@ const HERE = import.meta.url;
 export class ApiError extends Error {
   constructor(
     message: string,
+    /** 0 if the API server did not respond itself, so that it may have carried out the request. */
     readonly status: number,
   ) {
     super(message);
@@ -55,7 +58,11 @@ async function call<T>(url: string, init: RequestInit, signal?: AbortSignal): Pr
     signal?.removeEventListener("abort", stop);
   }
   const body = parsed(text);
-  if (!response.ok) throw new ApiError(messageOf(response.status, body), response.status);
+  if (!response.ok) {
+    const detail = detailOf(body);
+    const isGateway = detail === null && response.status >= 500;
+    throw new ApiError(messageOf(response.status, detail), isGateway ? 0 : response.status);
+  }
   if (typeof body !== "object" || body === null) throw new ApiError(NOT_OURS, 0);
   return body as T;
 }
@@ -68,11 +75,15 @@ function parsed(text: string): unknown {
   }
 }
 
-function messageOf(status: number, body: unknown): string {
-  if (status === 401) return "You are no longer logged in. Reload the page to log in again.";
+/** Return our routes' own words in an error; null if there are none. */
+function detailOf(body: unknown): string | null {
   const detail = typeof body === "object" && body !== null && "detail" in body ? body.detail : null;
-  if (typeof detail === "string") return detail;
-  return `Airflow's API server responded with ${status}.`;
+  return typeof detail === "string" ? detail : null;
+}
+
+function messageOf(status: number, detail: string | null): string {
+  if (status === 401) return "You are no longer logged in. Reload the page to log in again.";
+  return detail ?? `Airflow's API server, or a gateway in front of it, responded with ${status}.`;
 }
 
 function get<T>(path: string, query: Record<string, string | string[]>, signal?: AbortSignal): Promise<T> {
@@ -126,7 +137,7 @@ export async function act(
     return await call(address(`actions/${action}`, query), post(options, { [ACTION_HEADER]: "1" }));
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 0) throw error;
-    throw new ApiError(`${error.message} The action may have been carried out: check the pipeline before you repeat it.`, 0);
+    throw new ApiError(`${error.message} ${CAUTION}`, 0);
   }
 }
 

@@ -177,6 +177,8 @@ export interface ActionOptions {
 export interface Acted {
   outcome: { ok: boolean; text: string } | null;
   follow: unknown;
+  /** Why Arroyo's response to the request is unknown; null if Arroyo accepted it. */
+  lost?: string | null;
 }
 
 export interface Orphan {

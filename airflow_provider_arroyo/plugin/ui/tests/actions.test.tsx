@@ -8,7 +8,7 @@ import { definition, live, row } from "./rows";
 const UNDER_WAY: Acted = { outcome: null, follow: { seen: 1 } };
 
 /* What the routes respond with: a value, or a status. */
-let acted: Acted;
+let acted: Acted | Response;
 let came: Acted | number;
 
 function answerOf(path: string): unknown {
@@ -79,6 +79,38 @@ describe("an action", () => {
     const count = outcomesAsked();
     await show(4);
     expect(outcomesAsked()).toBe(count);
+  });
+});
+
+describe("an action that may have been carried out", () => {
+  const buttons = () => [...root.querySelectorAll("dialog button")].map((one) => one.textContent);
+
+  test("is followed, and cannot be repeated at once", async () => {
+    acted = { ...UNDER_WAY, lost: "Arroyo's gateway responded 504." };
+    await stop();
+    const alert = root.querySelector("dialog [role=alert]")?.textContent;
+    expect(alert).toContain("Arroyo's gateway responded 504. The action may have been carried out");
+    expect(buttons()).toEqual(["Close"]);
+    expect(root.querySelector(".progress")?.textContent).toBe("Stopping…");
+    came = { outcome: { ok: true, text: "It is now Stopped." }, follow: null };
+    await show(3);
+    expect(root.querySelector(".progress.ok")?.textContent).toBe("It is now Stopped.");
+    await press("Close");
+    expect(root.querySelector("dialog")).toBeNull();
+  });
+
+  test.each([500, 502, 503, 504])("is not repeated if a gateway responds %d in place of the API server", async (status) => {
+    acted = new Response("<html>Bad gateway</html>", { status });
+    await stop();
+    expect(root.querySelector("dialog [role=alert]")?.textContent).toContain(`responded with ${status}. The action may have been`);
+    expect(buttons()).toEqual(["Close"]);
+  });
+
+  test("is not taken for one that our routes refused", async () => {
+    acted = new Response('{"detail": "Arroyo refuses connections."}', { status: 502 });
+    await stop();
+    expect(root.querySelector("dialog [role=alert]")?.textContent).toBe("Arroyo refuses connections.");
+    expect(buttons()).toEqual(["Cancel", "Stop pipeline"]);
   });
 });
 

@@ -124,7 +124,7 @@ describe("an action", () => {
     await press("Waiting for Arroyo…");
     await show(31);
     expect(root.querySelector("dialog [role=alert]")?.textContent).toContain("may have been carried out");
-    await press("Stop pipeline");
+    expect([...root.querySelectorAll("dialog button")].map((one) => one.textContent)).toEqual(["Close"]);
   });
 });
 
@@ -152,6 +152,16 @@ describe("the owner", () => {
     expect(root.querySelectorAll(".c-owner a")).toHaveLength(links);
     expect(root.querySelector(".c-owner .second")?.textContent).toBe(links ? "r" : "namespace there");
   });
+});
+
+test.each(["dag", undefined] as const)("a deployment whose DAG is missing (%s) may belong to another one", async (missing) => {
+  const deployment = { group: "g", name: "orders", generation: 2 };
+  const owner = { dag: "shop", task: "submit", run: "r", map_index: -1, namespace: "", deployment };
+  const props = { index: 2, pending: undefined, now: 0, began: 0, consoleUrl: null, namespace: "", search: "" };
+  const cells = <RowCells {...props} row={row({ owner })} details={undefined} missing={missing} onAct={undefined} onExplain={vi.fn()} />;
+  await show(0, <table>{cells}</table>);
+  const shown = root.querySelector(".c-owner .second")?.textContent;
+  expect(shown).toBe(missing ? "created by DAG shop, which is gone; another DAG may deploy it now" : "generation 2, by shop");
 });
 
 test("a time that no calendar has is left out", async () => {

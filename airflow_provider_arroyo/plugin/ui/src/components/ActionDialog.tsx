@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 
 import { ACTIONS, possibleActions, withResponse } from "../actions";
 import type { PendingAction } from "../actions";
-import { act, ApiError } from "../api";
+import { act, ApiError, CAUTION } from "../api";
 import { isTerminal } from "../states";
 import type { ActionName, ActionOptions, Row, StopMode } from "../types";
 import { Dialog } from "./Dialog";
@@ -68,6 +68,8 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
   const [parallelism, setParallelism] = useState(String(row.parallelism ?? 1));
   const [problem, setProblem] = useState("");
   const [isSending, setIsSending] = useState(false);
+  /* Whether it may have been carried out: repeated at once, it could be done twice. */
+  const [isUnknown, setIsUnknown] = useState(false);
   const wanted = Number(parallelism);
   const isWrong = action === "rescale" && !(Number.isInteger(wanted) && wanted >= 1 && wanted <= 10_000);
   const send = async () => {
@@ -76,12 +78,19 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
     setIsSending(true);
     setProblem("");
     try {
-      onDone(withResponse(row.id, action, await act(connection, row.id, action, options)));
-      onClose();
+      const acted = await act(connection, row.id, action, options);
+      onDone(withResponse(row.id, action, acted));
+      if (acted.lost == null) {
+        onClose();
+        return;
+      }
+      setProblem(`${acted.lost} ${CAUTION}`);
+      setIsUnknown(true);
     } catch (error) {
       setProblem(error instanceof ApiError ? error.message : "This page has failed. Reload it.");
-      setIsSending(false);
+      setIsUnknown(error instanceof ApiError && error.status === 0);
     }
+    setIsSending(false);
   };
   // A request that was sent cannot be taken back, and its outcome is to be seen.
   const close = () => {
@@ -92,7 +101,7 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (!isWrong && !isSending) void send();
+          if (!isWrong && !isSending && !isUnknown) void send();
         }}
       >
         <p class="named">{row.name || row.id}</p>
@@ -136,11 +145,13 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
         {problem && <Notice kind="error" text={problem} />}
         <div class="buttons">
           <button type="button" disabled={isSending} onClick={close}>
-            Cancel
+            {isUnknown ? "Close" : "Cancel"}
           </button>
-          <button type="submit" class={action === "delete" ? "primary danger" : "primary"} disabled={isWrong || isSending}>
-            {isSending ? "Waiting for Arroyo…" : ACTIONS[action].button}
-          </button>
+          {!isUnknown && (
+            <button type="submit" class={action === "delete" ? "primary danger" : "primary"} disabled={isWrong || isSending}>
+              {isSending ? "Waiting for Arroyo…" : ACTIONS[action].button}
+            </button>
+          )}
         </div>
       </form>
     </Dialog>

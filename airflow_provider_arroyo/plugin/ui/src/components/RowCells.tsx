@@ -6,7 +6,7 @@ import type { PendingAction } from "../actions";
 import { ago, duration, moment, percent } from "../format";
 import { elsewhereText, pipelineUrl, taskUrl } from "../host";
 import { isTerminal } from "../states";
-import type { ActionName, Details, Orphan, Row } from "../types";
+import type { ActionName, Details, Orphan, Owner, Row } from "../types";
 import { ActionMenu } from "./ActionMenu";
 import { ownerText } from "./columns";
 import { ConsoleLink, Link } from "./Link";
@@ -123,6 +123,11 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
 
 const GONE: Record<Orphan["missing"], string> = { dag: "its DAG is gone", run: "its run is gone", task: "its task is gone" };
 
+/** A deployment belongs to whichever DAG deploys it; its owner is only the one that created it. */
+function goneText({ dag, deployment }: Owner, missing: Orphan["missing"]): string {
+  return deployment ? `created by DAG ${dag}, which is gone; another DAG may deploy it now` : GONE[missing];
+}
+
 function OwnerLink(props: { row: Row; missing: Orphan["missing"] | undefined; namespace: string | null }) {
   const { row, missing } = props;
   const { owner } = row;
@@ -130,10 +135,11 @@ function OwnerLink(props: { row: Row; missing: Orphan["missing"] | undefined; na
   const text = ownerText(row);
   const elsewhere = elsewhereText(owner, props.namespace);
   const made = owner.deployment ? `generation ${owner.deployment.generation}, by ${owner.dag}` : owner.run;
-  const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{elsewhere ?? made}</span>;
+  const gone = missing && goneText(owner, missing);
+  const second = gone ? <span class="second warn">{gone}</span> : <span class="second">{elsewhere ?? made}</span>;
   if (missing === "dag" || elsewhere !== null) {
     return (
-      <span title={[text, owner.run, elsewhere].filter(Boolean).join("\n")}>
+      <span title={[text, owner.run, gone, elsewhere].filter(Boolean).join("\n")}>
         <span class="line">{text}</span>
         {second}
       </span>

@@ -72,7 +72,8 @@ export const Toolbar = memo(function Toolbar({ rows, shown, view, problem, onCha
           kind="info"
           text={
             "Orphans belong to a DAG, run or task that no longer exists in this Airflow, so nothing here will stop " +
-            "them. A pipeline that another Airflow created can look the same: check before you delete it."
+            "them. A deployment whose DAG was renamed, or a pipeline that another Airflow created, can look the " +
+            "same: check before you delete it."
           }
         />
       )}

@@ -1,0 +1,144 @@
+"""Finds the pipelines that belong to the jobs in the server's list, and describes them.
+
+The list of jobs is fetched every two seconds; that of pipelines, which is long, only if a job's pipeline is unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoUnreadableItemError
+from airflow_provider_arroyo.plugin.facts import Facts, facts_of
+from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.plugin.watch import Watch
+
+_MAX_ASKED = 20
+"""How many single pipelines are asked for after a fetch of the list: one second's worth of requests."""
+
+_ASK_SECONDS = 2.0
+"""How long that may take, in seconds, before the list is fetched again."""
+
+_NO_JOB_SECONDS = 10.0
+"""How long a pipeline is left alone after its job could not be read, in seconds: it would delay the others."""
+
+_NOT_LISTED_SECONDS = 300.0
+"""How long a job whose pipeline is not in the list causes no further list, in seconds."""
+
+log = logging.getLogger(__name__)
+
+
+class Listing:
+    """Fills the snapshot of a watch with the pipelines of one Arroyo.
+
+    :param watch: sends the requests, and has the snapshot.
+    :param is_shown: whether anyone is viewing the pipeline with this id.
+    """
+
+    def __init__(self, watch: Watch, is_shown: Callable[[str], bool]) -> None:
+        self._watch = watch
+        self._is_shown = is_shown
+        self._not_listed: dict[tuple[str | None, str], float] = {}
+        """Until when these jobs, each with the id of its pipeline, cause no further list, by the monotonic clock."""
+        self._is_complete = False
+        """Whether the last list of pipelines was complete, so that all older ones than a known one are known."""
+
+    async def find(self, unknown: list[Job]) -> None:
+        """List pipelines, newest first, until all are known that have a job.
+
+        :param unknown: the jobs that belong to no known pipeline.
+        :raises ArroyoError: if the list cannot be read; what was read before that is kept.
+        """
+        now, jobs = self._watch.clock(), {(job.pipeline_id, job.id) for job in unknown}
+        if any(self._not_listed.get(job, now) <= now for job in jobs):
+            await self._list({pipeline_id for pipeline_id, _ in jobs})
+            left = [job for job in jobs if job[0] not in self._watch.snapshot.rows]
+            self._not_listed = dict.fromkeys(left, now + _NOT_LISTED_SECONDS)
+        if any(job.pipeline_id is None for job in unknown):
+            await self._match_jobs()
+
+    async def _list(self, wanted: set[str | None]) -> None:
+        """List pipelines until the wanted ones are listed; None is one whose id is unknown.
+
+        0.15 does not tell which pipeline a job belongs to. So there, all new ones are listed.
+        """
+        client, snapshot, listed = await self._watch.next_slot(), self._watch.snapshot, list[Facts]()
+        until_known, self._is_complete = self._is_complete and None in wanted, False
+        read = partial(_read, client, wanted, snapshot.rows, listed, until_known=until_known)
+        try:
+            await self._watch.run(read)
+        finally:
+            # A failure hides only what was not listed before it.
+            snapshot.take_pipelines(listed)
+        self._is_complete = True
+
+    async def _match_jobs(self) -> None:
+        """Ask for the jobs of pipelines on 0.15, shown pipelines first."""
+        watch = self._watch
+        began = watch.clock()
+        rows = [row for row in watch.snapshot.rows.values() if row.job is None and row.job_due_at <= began]
+        rows.sort(key=lambda row: (not self._is_shown(row.pipeline_id), -row.facts.created))
+        for row in rows[:_MAX_ASKED]:
+            job: Job | None = None
+            try:
+                job = await watch.send(endpoints.get_job(row.pipeline_id))
+            except ArroyoNotFoundError:
+                watch.snapshot.drop(row.pipeline_id)
+                continue
+            except (ArroyoError, ValueError) as error:
+                # This concerns one pipeline; an outage shows at the next fetch of the list.
+                log.debug("No job of pipeline %s: %s", row.pipeline_id, error)
+            if job is not None:
+                watch.snapshot.pipeline_of_job[job.id] = row.pipeline_id
+                self._not_listed.pop((None, job.id), None)
+            else:
+                row.job_due_at = watch.clock() + _NO_JOB_SECONDS
+            if watch.clock() > began + _ASK_SECONDS:
+                return
+
+    async def describe_replaced(self) -> None:
+        """Describe the pipelines that have another job than before: each may be another one with the same id."""
+        rows = [row for row in self._watch.snapshot.rows.values() if not row.is_described]
+        for row in rows[:_MAX_ASKED]:
+            if not await self._watch.describe(row):
+                return
+
+
+def _read(
+    client: ArroyoClient,
+    wanted: set[str | None],
+    known: Mapping[str, Row],
+    listed: list[Facts],
+    *,
+    until_known: bool,
+) -> None:
+    """Read the list of pipelines, newest first, until all wanted ones were listed.
+
+    :param client: sends the requests.
+    :param wanted: the ids; those that are listed are removed.
+    :param known: the pipelines that are known already.
+    :param listed: gets the facts of each pipeline.
+    :param until_known: whether all older pipelines than a known one are known, too.
+    """
+    room, newest_known = MAX_PIPELINES - len(known), 0
+    try:
+        for pipeline in client.iter_pipelines() if room > 0 else ():
+            row = known.get(pipeline.id)
+            listed.append(row.facts.updated(pipeline) if row else facts_of(pipeline))
+            wanted.discard(pipeline.id)
+            room -= row is None
+            # Those of the same second are in any order.
+            is_older = row is not None and 0 < pipeline.created_at_micros < newest_known
+            if not wanted or not room or (until_known and is_older):
+                return
+            if row is not None:
+                newest_known = newest_known or pipeline.created_at_micros
+    except ArroyoUnreadableItemError as error:
+        log.warning("%s", error)
