@@ -114,6 +114,9 @@ def pipeline_events(facts: TaskFacts, lineage: OperatorLineage, task_instance: A
         yield events.make(RunState.COMPLETE, one["pipeline_id"], one["pipeline_name"])
     known = facts.result or getattr(getattr(facts.error, "error", None), "__dict__", {})
     pipeline_id, state = known.get("pipeline_id"), known.get("state")
+    if facts.deletes and facts.result:
+        # Whatever it was before, it is over now.
+        state = JobState.STOPPED
     if not pipeline_id or not state or known.get("missing"):
         return
     if facts.replaced is not None:

@@ -32,6 +32,7 @@ class TaskFacts:
     :param result: the task's result; empty unless the task has succeeded.
     :param error: the error that the task raised.
     :param group: the group of a deployment.
+    :param deletes: whether the task deletes the pipeline, default False.
     :param server: the address of the server's API, once it is known.
     :param client: makes a client of the server, once the server has responded to the task.
     """
@@ -42,6 +43,7 @@ class TaskFacts:
     result: Mapping[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
     group: str | None = None
+    deletes: bool = False
     server: str | None = None
     client: Callable[[], ArroyoClient] | None = None
 

@@ -50,6 +50,7 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
 
     template_fields: Sequence[str] = (*ArroyoStoppingOperator.template_fields, "mode")
     ui_color = "#f6d0d0"
+    _deletes = True
 
     def __init__(
         self,

@@ -26,6 +26,8 @@ class OpenLineageMixin(ArroyoTask):
     """Returns the SQL of a pipeline that this process found on the server."""
     _replaced: PipelineRef | None = None
     """The pipeline that a deploy replaced."""
+    _deletes = False
+    """Whether the task deletes its pipeline."""
 
     def _prepare_lineage(self) -> None:
         """Look up the connection in a resumed task, which may need it only for lineage.
@@ -74,6 +76,7 @@ class OpenLineageMixin(ArroyoTask):
             result=result if isinstance(result, dict) else {},
             error=self._raised,
             group=group if isinstance(group, str) else None,
+            deletes=self._deletes,
             server=hook.settings.shown_url if is_known else None,
             client=self._new_client if has_responded else None,
         )

@@ -286,6 +286,25 @@ def test_the_lineage_of_a_failed_pipeline(sandbox: ArroyoSandbox, file: Path) ->
     assert event["run"]["facets"]["errorMessage"]["message"] == "topic is gone"
 
 
+@pytest.mark.parametrize("state", ["Failed", "Stopped", None])
+def test_a_deleted_pipeline_is_complete_however_it_ended(
+    arrange: Arrange, file: Path, monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    if state == "Failed":
+        arrange.sandbox.faults.fail("orders", after=0)
+        arrange.until(pipeline_id, "Failed")
+    elif state is None:
+        # A pipeline without a job, such as one that was created only in part.
+        monkeypatch.setattr(ArroyoClient, "get_job", lambda *_: None)
+        monkeypatch.setattr(ArroyoClient, "delete_pipeline", lambda *_: None)
+    deleted = completed(ArroyoDeletePipelineOperator(task_id="a_task", pipeline_id=pipeline_id))
+    assert deleted.run_facets["arroyo_pipeline"].state == state
+    (event,) = events.read(file)
+    assert events.kinds([event]) == [("COMPLETE", "orders")]
+    assert "errorMessage" not in event["run"]["facets"]
+
+
 @pytest.mark.arroyo_versions("0.15", "0.16")
 def test_the_lineage_of_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) -> None:
     completed(deploy())
