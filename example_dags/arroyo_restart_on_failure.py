@@ -63,15 +63,18 @@ with DAG(
 
     @task
     def diagnose(triggering_asset_events: Any = None) -> dict[str, str]:
-        """Diagnose the pipeline, unless it has been restarted since the event."""
+        """Diagnose the pipeline, unless another run has begun since it failed."""
         events = [event for found in (triggering_asset_events or {}).values() for event in found]
         if not events:
             raise AirflowSkipException("There is no event: this run was triggered manually")
-        # An event may arrive late or twice, so check whether the pipeline is still in that run.
+        # An event may arrive late or twice, so check whether the pipeline is still the one that failed.
         event = events[-1].extra["payload"]
         hook = ArroyoHook()
         job = hook.get_job(event["pipeline_id"])
-        if job is None or (job.id, job.run_id) != (event["job_id"], event["run_id"]):
+        if job is None or job.id != event["job_id"]:
+            raise AirflowSkipException("The pipeline has been deleted or replaced since then")
+        # A pipeline that keeps restarting by itself is in another run soon.
+        if event["event"] != "Restarts" and job.run_id != event["run_id"]:
             raise AirflowSkipException("Another run has begun since then")
         diagnosis = str(hook.diagnose(event["pipeline_id"]))
         logging.getLogger(__name__).info("%s", diagnosis)

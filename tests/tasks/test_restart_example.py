@@ -34,7 +34,12 @@ def test_it_diagnoses_the_failed_run_and_no_later_one(example: Any, arrange: Arr
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     job = arrange.client.get_job(pipeline_id)
     assert job is not None
-    payload: dict[str, Any] = {"pipeline_id": pipeline_id, "job_id": job.id, "run_id": job.run_id}
+    payload: dict[str, Any] = {
+        "event": "Failed",
+        "pipeline_id": pipeline_id,
+        "job_id": job.id,
+        "run_id": job.run_id,
+    }
     events = {"orders": [SimpleNamespace(extra={"payload": payload})]}
     found = call(example, "diagnose", triggering_asset_events=events)
     assert found["pipeline_id"] == pipeline_id
@@ -43,6 +48,12 @@ def test_it_diagnoses_the_failed_run_and_no_later_one(example: Any, arrange: Arr
     for none in (events, {}, None):
         with pytest.raises(AirflowSkipException):
             call(example, "diagnose", triggering_asset_events=none)
+    # A pipeline that keeps restarting is in another run than that of the event, unless it was replaced.
+    payload["event"] = "Restarts"
+    assert call(example, "diagnose", triggering_asset_events=events)["pipeline_id"] == pipeline_id
+    payload["job_id"] = "job_other"
+    with pytest.raises(AirflowSkipException, match="replaced"):
+        call(example, "diagnose", triggering_asset_events=events)
 
 
 def test_the_restarts_per_hour_are_limited(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
