@@ -13,7 +13,7 @@ import airflow_provider_arroyo
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
 
-# From top to bottom. A room is a top-level folder or module. It may import itself and the rooms in the rows below.\n#
+# From top to bottom. A room is a top-level folder or module. It may import itself and the rooms in the rows below.
 # The sandbox has its own rule.
 ROWS = (
     {"decorators", "__main__"},
