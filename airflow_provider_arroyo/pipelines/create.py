@@ -24,7 +24,7 @@ from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Existing
 from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds, may_belong_to
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
+from airflow_provider_arroyo.pipelines.sql_errors import check_query, moved_up, refused
 from airflow_provider_arroyo.pipelines.tags import TAG_PREFIX
 from airflow_provider_arroyo.text import duration, shorten
 
@@ -125,6 +125,17 @@ class PipelineCreator:
             if found := self._existing.retry_until(self.owned.find_one, seconds):
                 return self._submitted(found, is_new=False)
         return self._post()
+
+    def check_before_delete(self, pipeline_id: str) -> None:
+        """Check what would make the create fail, before the pipeline is deleted that it is to replace.
+
+        :param pipeline_id: id of that pipeline.
+        :raises ArroyoOwnershipError: if the id of the new one belongs to another owner.
+        :raises ArroyoQueryError: if Arroyo refuses the SQL.
+        """
+        if self._pipeline_id != pipeline_id and (taken := self._get_or_none()) is not None:
+            self._label_of(taken)
+        check_query(self._client, self._spec.query, self._spec.udfs)
 
     def check_old_server(self) -> None:
         """Check that no argument is set that Arroyo 0.15 would ignore.

@@ -171,6 +171,7 @@ class Submission(PipelineCreator):
         )
 
     def _replace(self, pipeline: Pipeline, *, may_stop: bool = True) -> Submitted:
+        self.check_before_delete(pipeline.id)
         self._client.log.warning(
             "Replacing pipeline %s of an earlier try (id %s); its state is lost",
             shorten(pipeline.name, 80),

@@ -11,7 +11,12 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.client.udf import Udf
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError, ArroyoUnsupportedError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoError,
+    ArroyoOwnershipError,
+    ArroyoQueryError,
+    ArroyoUnsupportedError,
+)
 from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.bench import OWNER, SPEC, Bench, endpoint
@@ -106,6 +111,29 @@ def test_on_existing_replace_and_fail_are_obeyed(bench: Bench, state: str, chang
     submitted = bench.submit(spec, try_number=3, on_existing="replace")
     assert submitted.action is Action.REPLACED
     assert bench.only_pipeline().name == spec.name
+
+
+@pytest.mark.parametrize(
+    "state, on_existing", [("running", "replace"), ("failed", "replace"), ("stopped", "adopt")]
+)
+def test_refused_sql_replaces_nothing(bench: Bench, state: str, on_existing: str) -> None:
+    pipeline_id = bench.submit().pipeline.id
+    bench.change(pipeline_id, *(RUNNING | DOWN)[state])
+    kept = bench.job(pipeline_id)
+    bench.sandbox.requests.clear()
+    with pytest.raises(ArroyoQueryError, match=f"However, pipeline .* exists, id {pipeline_id}"):
+        bench.submit(replace(SPEC, query="SELECT nope FROM nowhere"), try_number=2, on_existing=on_existing)
+    assert bench.sandbox.requests.count("PATCH") + bench.sandbox.requests.count("DELETE") == 0
+    assert "its state is lost" not in bench.lines.text()
+    assert bench.job(pipeline_id) == kept
+
+
+def test_an_id_of_another_owner_replaces_nothing(bench_016: Bench) -> None:
+    theirs = bench_016.create_externally(pipeline_id="orders-2")
+    bench_016.submit(pipeline_id="orders-1")
+    with pytest.raises(ArroyoOwnershipError, match=r"'orders-2' is taken by .* Nothing was changed"):
+        bench_016.submit(pipeline_id="orders-2", try_number=2, on_existing="replace")
+    assert bench_016.running() == {"orders-1", theirs.id}
 
 
 @pytest.mark.parametrize(
