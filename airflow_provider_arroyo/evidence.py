@@ -13,7 +13,7 @@ from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.lists import Listed
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.text_secrets import redact_values
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
@@ -51,11 +51,11 @@ def gather(client: ArroyoClient, pipeline_id: str, *, observe_seconds: float = 0
 def gather_for_error(client: ArroyoClient, ref: PipelineRef, job: Job) -> Evidence:
     """Return what explains the failure of a wait, as far as it can be read in 5 seconds: one try of each request.
 
-    :param client: sends the requests, five at most.
+    :param client: sends the requests: five at most, and a second one to confirm that something is gone.
     :param ref: the pipeline.
     :param job: the job as the wait last saw it.
-    :returns: the evidence; ``unread`` names what could not be read, ``definition`` for the pipeline itself.
-    :raises ArroyoNotFoundError: if there is no such pipeline any more.
+    :returns: the evidence; ``unread`` names what could not be read, ``definition`` for the pipeline itself. It may be
+        gone by now, or have another job.
     """
     deadline = client.clock() + EXPLAIN_SECONDS
     limited = client.with_limits(
@@ -77,8 +77,6 @@ def _gather(client: ArroyoClient, pipeline: Pipeline, jobs: tuple[Job, ...]) -> 
     def read(what: str, request: Callable[[], Any]) -> None:
         try:
             value = request()
-        except ArroyoNotFoundError:
-            raise  # deleted meanwhile
         except ArroyoError as err:
             # The last try says why: Arroyo itself is not unreachable.
             unread[what] = str(err.__cause__ if isinstance(err.__cause__, ArroyoError) else err)

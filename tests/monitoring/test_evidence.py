@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -378,6 +379,15 @@ def test_unreadable_parts_are_named_after_one_try(
     evidence, requests = explained(pipeline.submit(), inject)
     assert (list(evidence.unread), requests) == ([unread], 4)
     assert diagnose(evidence).kind is not Kind.NO_CHECKPOINT
+
+
+def test_what_is_gone_does_not_hide_the_rest(pipeline: Pipeline) -> None:
+    """For example the job, which a restart without state has replaced."""
+    gone = partial(pipeline.submit().sandbox.faults.status, 404, error="Job not found", times=None)
+    evidence, _ = explained(pipeline, lambda _: gone(path="*/checkpoints"))
+    assert list(evidence.unread) == ["checkpoints"]
+    assert evidence.metrics
+    assert list(gather(pipeline.client, pipeline.id).unread) == ["checkpoints"]
 
 
 def test_a_hanging_server_delays_an_error_only_up_to_the_limit(
