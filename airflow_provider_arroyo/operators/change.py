@@ -38,6 +38,8 @@ _KEPT = "It keeps the new settings for its next start; ArroyoRestartPipelineOper
 class ArroyoChangeOperator(ArroyoExistingOperator):
     """The base class of the operators that change a pipeline and wait until it runs again."""
 
+    _changing: Change | None = None
+
     def __init__(
         self,
         *,
@@ -75,7 +77,9 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         found = self._find(wanted)
         pipeline = self._ref(found)
         client = self._client(deadline=limits["deadline"])
-        changed = self._request(Change(client, found, notes=ChangeNotes(self._state_store), clock=self.clock))
+        notes = ChangeNotes(self._state_store)
+        self._changing = Change(client, found, notes=notes, clock=self.clock)
+        changed = self._request(self._changing)
         action, before = changed.action, changed.before
         self._log_begin(f"Pipeline {action.value}", pipeline)
         for one in changed.changes:
@@ -107,6 +111,15 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             baseline=before,
         )
         return self._wait(plan, {**known, "baseline": before.to_dict() if before else None})
+
+    def on_kill(self) -> None:
+        """Undo nothing when Airflow kills the task, and say how to start a pipeline that it has stopped."""
+        left_stopped = self._changing.left_stopped if self._changing else None
+        if left_stopped is None or self._has_failed:
+            super().on_kill()
+            return
+        self._has_failed = True
+        self.log.warning("%s", left_stopped)
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]

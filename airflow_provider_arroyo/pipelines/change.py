@@ -128,6 +128,8 @@ class Change:
         self._notes = notes
         self._began = clock()
         self._existing = Existing(client)
+        self.left_stopped: str | None = None
+        """How to start the pipeline if the task ends now, because a restart has stopped it; None if it has not."""
 
     def restart(self, *, force: bool = False, ignore_state: bool = False) -> Changed:
         """Request a new run: restart a running or failed pipeline, resume a stopped one.
@@ -137,14 +139,11 @@ class Change:
         :raises ArroyoError: if it has finished or is about to; nothing was changed then.
         :raises ArroyoUnsupportedError: if the server is too old for ``ignore_state``.
         """
-        if force and not ignore_state and (job := self._restarting()) is not None:
-            # Arroyo may be stuck in it, and obeys at once.
-            self._existing.restart(self._pipeline.id, job, force=True)
-            return self._restarted(job)
-        job = self._settled()
+        # Arroyo may be stuck in a restart, and obeys force at once.
+        job = (self._restarting() if force else None) or self._settled()
         if ignore_state:
-            return self._restart_without_state(job)
-        if job.state == JobState.RUNNING:
+            return self._restart_without_state(job, force=force)
+        if job.state in (JobState.RUNNING, JobState.RESTARTING):
             self._existing.restart(self._pipeline.id, job, force=force)
             if not force:
                 self._existing.see_restart(self._pipeline.id, job)
@@ -259,7 +258,7 @@ class Change:
         if latest is None or not _is_changing(latest):
             return latest
         way_out = "stop the pipeline first, with mode='force' if nothing else helps"
-        if latest.state == JobState.RESTARTING:
+        if latest.state == JobState.RESTARTING and latest.running_desired:
             way_out = "restart it with force=True, which does without its final checkpoint"
         raise ArroyoError(
             f"{self._pipeline.label} neither ran nor ended within {duration(self._client.clock() - began)}; it is "
@@ -268,7 +267,7 @@ class Change:
             f"Arroyo's controller and workers, or {way_out}."
         )
 
-    def _restart_without_state(self, job: Job) -> Changed:
+    def _restart_without_state(self, job: Job, *, force: bool) -> Changed:
         if job.is_from_0_15:
             raise ArroyoUnsupportedError(
                 "This Arroyo is older than 0.16 and would ignore ignore_state. Nothing was changed. Delete the "
@@ -282,16 +281,40 @@ class Change:
             # Otherwise the earlier stop request would stop the new run.
             self._client.patch_pipeline(self._pipeline.id, stop=StopMode.NONE)
         try:
-            self._existing.restart(self._pipeline.id, job, ignore_state=True)
+            self._existing.restart(self._pipeline.id, job, force=force, ignore_state=True)
         except ArroyoApiError as err:
             # If the controller runs jobs in workers, the server requires a stop first, and then replaces the job.
-            if err.status != 409 or job.state != JobState.RUNNING:
+            if err.status != 409 or job.state not in (JobState.RUNNING, JobState.RESTARTING):
                 raise
-            self._client.log.warning("Stopping first, as this version of Arroyo requires: %s", self._name)
-            self._existing.stop(self._pipeline.id)
-            job = self._settled()
-            self._existing.restart(self._pipeline.id, job, ignore_state=True)
+            job = self._stop_and_restart(StopMode.IMMEDIATE if force else StopMode.CHECKPOINT)
         return self._restarted(job)
+
+    def _stop_and_restart(self, mode: StopMode) -> Job:
+        """Stop the pipeline and restart it without state; return its job in between.
+
+        :raises ArroyoError: if it is not started again; says that it was stopped, and what to do.
+        """
+        self._client.log.warning("Stopping first, as this version of Arroyo requires: %s", self._name)
+        self.left_stopped = left_stopped = (
+            f"{self._pipeline.label} was asked to stop, which a restart without state requires, and was not started "
+            "again. Another try of this task starts it; without one, start it by "
+            f"ArroyoRestartPipelineOperator(pipeline_id={self._pipeline.id!r}, ignore_state=True)."
+        )
+        try:
+            self._existing.stop(self._pipeline.id, mode)
+            job = self._client.get_job(self._pipeline.id)
+            if job is not None and job.state != JobState.FINISHED:
+                self._existing.restart(self._pipeline.id, job, ignore_state=True)
+        except ArroyoError as err:
+            raise err.adding(left_stopped) from err.__cause__
+        self.left_stopped = None
+        if job is None or job.state == JobState.FINISHED:
+            raise ArroyoError(
+                f"{self._pipeline.label} has finished while it was stopped, which a restart without state requires. "
+                "It can never run again. Submit it again to run it once more.",
+                is_fatal=True,
+            )
+        return job
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

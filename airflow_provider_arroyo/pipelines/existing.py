@@ -157,12 +157,14 @@ class Existing:
                 raise _not_stopped(pipeline_id, job)
         return job
 
-    def stop(self, pipeline_id: str) -> None:
-        """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.
+    def stop(self, pipeline_id: str, mode: StopMode = StopMode.CHECKPOINT) -> None:
+        """Stop a pipeline, by default with a checkpoint, without proof of it; nothing is done if it is down or gone.
 
         It is stopped immediately if it becomes ``Finishing``, which such a stop cannot end, or if the checkpoint does
         not finish in time: if a source or sink is stuck, Arroyo waits for it for ever.
 
+        :param pipeline_id: id of the pipeline.
+        :param mode: how to stop it, default with a checkpoint.
         :raises ArroyoError: if it does not stop.
         """
         ends_at = self._client.clock() + _STOP_SECONDS
@@ -170,7 +172,7 @@ class Existing:
             job = self._client.get_job(pipeline_id)
             if job is None or is_down(job):
                 return
-            result = self._stop_and_wait(pipeline_id, job, effective_stop_mode(job), ends_at)
+            result = self._stop_and_wait(pipeline_id, job, effective_stop_mode(job, mode), ends_at)
             if result.outcome is Outcome.TIMED_OUT:
                 self._client.log.warning(
                     LACKS_FINAL_CHECKPOINT, f"Pipeline {pipeline_id!r}", duration(_STOP_SECONDS)

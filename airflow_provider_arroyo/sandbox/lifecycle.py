@@ -220,7 +220,7 @@ def wanted(job: Job) -> Iterator[Cause]:
     if (restarts and is_plain) or (is_changed and job.restarted):
         yield Cause.RESTART
     if restarts and not is_plain:
-        yield Cause.RESTART_NO_STATE if wanted.ignore_state else Cause.RESTART_FORCE
+        yield Cause.RESTART_FORCE if wanted.restart_force else Cause.RESTART_NO_STATE
     if has_new_env:
         yield Cause.ENV_CHANGED
     if rescales and not job.restarted:

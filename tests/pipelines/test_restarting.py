@@ -22,7 +22,7 @@ from airflow_provider_arroyo.pipelines.restarting import StuckRestart
 from tests.client.conftest import PIPELINE
 from tests.client.server import Reply, Server, reply
 from tests.pipelines.bench import Bench, open_bench
-from tests.support import ENDLESS
+from tests.support import ENDLESS, ONE_ENDS
 
 FORCED = "The restart is forced"
 
@@ -210,10 +210,15 @@ def test_a_restart_that_is_stuck_already_is_freed_by_the_next(bench: Bench) -> N
     assert bench.lines.text("WARNING").count(FORCED) >= 1
 
 
-def test_one_that_is_restarting_is_forced_at_once_where_that_is_wanted(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "bench, ignore_state", [("0.15", False), ("0.16", False), ("0.16", True)], indirect=["bench"]
+)
+def test_one_that_is_restarting_is_forced_at_once_where_that_is_wanted(
+    ignore_state: bool, bench: Bench
+) -> None:
     stuck = get_stuck(bench)
     before, began = bench.job(stuck), bench.now()
-    changed = changing(bench).restart(force=True)
+    changed = changing(bench).restart(force=True, ignore_state=ignore_state)
     assert (changed.action, changed.before) == (Action.RESTARTED, baseline(before, began))
     assert bench.now() - began < 1
     bench.change(stuck, "Running", 1)
@@ -233,6 +238,73 @@ def test_a_checkpoint_that_never_finishes_is_left_to_the_user(bench: Bench) -> N
     assert FORCED not in bench.lines.text()
     changing(bench).restart(force=True)
     bench.change(stuck, "Running")
+
+
+def test_a_restart_that_is_to_stop_needs_no_force(bench: Bench) -> None:
+    """It is not forced, so that the advice would not help."""
+    bench.sandbox.faults.show_state(pipeline_id(bench), "Restarting")
+    bench.client.patch_pipeline(pipeline_id(bench), stop="checkpoint")
+    with pytest.raises(ArroyoError, match="or stop the pipeline first, with mode='force'"):
+        changing(bench).restart(force=True)
+
+
+# -- a restart without state on a server that requires a stop first ------------------------------------------------
+
+
+@pytest.fixture
+def worker_bench() -> Iterator[Bench]:
+    with open_bench("0.16", job_controller="worker") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "state, force, mode",
+    [
+        ("Running", False, "checkpoint"),
+        ("Running", True, "immediate"),
+        ("Restarting", True, "immediate"),
+    ],
+)
+def test_the_stop_before_it_takes_no_checkpoint_with_force(
+    state: str, force: bool, mode: str, worker_bench: Bench
+) -> None:
+    orders = worker_bench.submit().pipeline.id
+    worker_bench.change(orders, "Running", 3)
+    before = worker_bench.job(orders)
+    worker_bench.sandbox.faults.show_state(orders, state, seconds=1)
+    changing(worker_bench).restart(force=force, ignore_state=True)
+    assert [request.json for request in worker_bench.sandbox.requests.find("PATCH")] == [{"stop": mode}]
+    worker_bench.change(orders, "Running")
+    assert worker_bench.job(orders).id != before.id
+
+
+def test_the_error_after_that_stop_says_how_to_start_it(worker_bench: Bench) -> None:
+    orders = worker_bench.submit().pipeline.id
+    worker_bench.change(orders, "Running", 3)
+
+    def before(request: requests.PreparedRequest) -> None:
+        if request.method == "PATCH":
+            worker_bench.sandbox.faults.status(500, method="POST", path="*/restart", times=None)
+
+    client = worker_bench.new_client(before).with_limits(deadline=worker_bench.now() + 60)
+    change = Change(client, client.get_pipeline(orders), notes=ChangeNotes(None), clock=worker_bench.now)
+    with pytest.raises(ArroyoError, match="was asked to stop, which a restart without state req") as caught:
+        change.restart(ignore_state=True)
+    assert f"ArroyoRestartPipelineOperator(pipeline_id={orders!r}, ignore_state=True)" in str(caught.value)
+    assert worker_bench.sandbox.state(orders) == JobState.STOPPED
+    worker_bench.sandbox.faults.clear()
+    assert changing(worker_bench).restart(ignore_state=True).action is Action.RESTARTED
+    assert worker_bench.running() == {orders}
+
+
+def test_one_that_finishes_during_that_stop_is_an_error_that_says_so(worker_bench: Bench) -> None:
+    worker_bench.client.create_pipeline(name="orders", query=ONE_ENDS)
+    worker_bench.change(pipeline_id(worker_bench), "Finishing")
+    worker_bench.sandbox.faults.show_state(pipeline_id(worker_bench), "Running", seconds=1)
+    with pytest.raises(ArroyoError, match="has finished while it was stopped, which") as caught:
+        changing(worker_bench).restart(ignore_state=True)
+    assert caught.value.is_fatal
+    assert "Nothing was changed" not in str(caught.value)
 
 
 def test_a_stop_whose_checkpoint_never_finishes_does_without(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -20,10 +21,22 @@ from airflow_provider_arroyo.operators.arroyo import (
 )
 from airflow_provider_arroyo.pipelines import change, existing
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS, ONE_ENDS
+from tests.support import ENDLESS, ONE_ENDS, KilledError, Lines
 
 from .conftest import Arrange
-from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, StateStore, defer, run_task, stop
+from .harness import (
+    DEFERRED,
+    SYNC,
+    Ended,
+    FakeTaskInstance,
+    Make,
+    StateStore,
+    context,
+    defer,
+    quiet,
+    run_task,
+    stop,
+)
 
 pytestmark = pytest.mark.arroyo_versions("0.15", "0.16")
 
@@ -373,6 +386,32 @@ def test_a_server_that_needs_a_stop_first_gets_it_and_the_new_job_is_followed(
         assert before is not None
         assert result["job_id"] != before.id
         assert (result["state"], result["run_id"]) == ("Running", 1)
+
+
+def test_a_kill_during_that_stop_says_how_to_start_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = Lines()
+    log = logging.Logger("killed")
+    log.addHandler(lines)
+    with (
+        ArroyoSandbox(arroyo_version="0.16", seed=1, speed=4, job_controller="worker") as sandbox,
+        ArroyoClient(ClientSettings(base_url=sandbox.url)) as client,
+    ):
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", sandbox.airflow_connection_uri())
+        pipeline_id = STATES["running"](Arrange(sandbox, client))
+        operator = restart(pipeline_id, ignore_state=True)(deferrable=False)
+
+        def kill(*_: Any) -> None:
+            operator.on_kill()
+            raise KilledError
+
+        monkeypatch.setattr(existing.Existing, "stop", kill)
+        with pytest.raises(KilledError):
+            quiet(operator, log).execute(context())
+    start = f"ArroyoRestartPipelineOperator(pipeline_id={pipeline_id!r}, ignore_state=True)"
+    assert f"was not started again. Another try of this task starts it; without one, start it by {start}" in (
+        lines.text("WARNING")
+    )
+    assert "nothing was stopped" not in lines.text()
 
 
 @MODES
