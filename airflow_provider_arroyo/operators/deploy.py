@@ -63,12 +63,14 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         and ``language``. Not templated, since source code contains braces.
     :param parallelism: number of subtasks of each operator, 1 or more, default 1. Templated.
     :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds. Default None
-        keeps the server's value; for a new pipeline that is its default, 10 seconds.
+        keeps the server's value; for a new pipeline, also that of a replace, that is its default, 10 seconds.
     :param tags: labels of the pipeline, default none; Arroyo 0.15 stores them in the SQL's first line. Templated.
-    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); default None keeps the server's.
-        Everyone who can read Arroyo's API sees them, so put no secrets here. Templated.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); default None keeps the server's,
+        also in a replace, and an empty mapping removes them. Everyone who can read Arroyo's API sees them, so put no
+        secrets here. Templated.
     :param state_url: where checkpoints are stored (Arroyo 0.16); default None leaves that to the server. Templated.
-    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16); default None keeps the server's.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16); default None keeps the server's,
+        also in a replace, and an empty mapping removes it.
     :param group: which pipelines are deployed and pruned together, default ``"default"``. The same name in two groups
         means two pipelines. Templated.
     :param strategy: how to replace. ``"stop_first"`` (default): stop the old pipeline with a final checkpoint, start

@@ -107,7 +107,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
                 checkpoint_interval=self.checkpoint_interval,
                 udfs=self._checked_udfs(),
                 tags=check_tags(as_string_map(self.tags or {}, "tags")),
-                env_vars=as_string_map(self.env_vars or {}, "env_vars"),
+                env_vars=as_string_map(self.env_vars, "env_vars"),
                 scheduler_config=self.scheduler_config,
                 state_url=optional(as_string)(self.state_url, "state_url"),
             )

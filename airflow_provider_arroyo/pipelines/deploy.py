@@ -270,8 +270,12 @@ class Deploy(DeploySteps):
                 f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {error}\n"
                 "A new try continues from what it finds."
             )
+        if is_lost_race:
+            # The other deploy's pipeline runs in its place.
+            self.stopped = None
+            raise error
         is_left = isinstance(error, ArroyoPipelineError) and error.outcome in _NOT_ROLLED_BACK
-        if not progress.can_roll_back or not self._has_changed or is_lost_race or is_left:
+        if not progress.can_roll_back or not self._has_changed or is_left:
             if self.stopped is None:
                 if progress.old is None or progress.pipeline is None or Step.STOP_OLD not in progress.steps:
                     raise error

@@ -143,7 +143,7 @@ def plan_deploy(
 
     :param spec: the wanted pipeline.
     :param generations: the deployment's own pipelines, in any order. If there are several, ``has_checkpoint`` of the
-        highest must be known: without a checkpoint, it is the unfinished work of an earlier try.
+        highest must be known: without one, it is the unfinished work of an earlier try, unless it is ``Finished``.
     :param strategy: for a replace.
     :param keep_old: whether the pipeline before the current one is kept, stopped.
     :param is_retry: whether an earlier try may have left the current pipeline before it had proven itself.
@@ -153,7 +153,8 @@ def plan_deploy(
         return DeployPlan(action=Action.CREATED, steps=(Step.CREATE, Step.PROVE), generation=1)
     current, *retired = sorted(generations, key=lambda one: one.number, reverse=True)
     comparison = compare(spec, current.pipeline, current.job)
-    is_unfinished = bool(retired) and not current.has_checkpoint
+    # One that has finished has proven itself, even without a checkpoint.
+    is_unfinished = bool(retired) and not (current.has_checkpoint or current.has_finished)
     has_proof_without = not until_checkpoint and current.job is not None and current.job.state in AT_WORK
     old = retired[0] if is_unfinished else current
     if comparison.definition and is_unfinished and not compare(spec, old.pipeline).definition:
@@ -168,7 +169,8 @@ def plan_deploy(
             # A rollback must not go back to one before it.
             old = current
         # After a try that was cut short, the one before the current one may run beside it.
-        beside = None if current.is_down else next(iter(running), None)
+        may_run_beside = current.has_finished or not current.is_down
+        beside = next(iter(running), None) if may_run_beside else None
         discard = current if old is not current else beside
         return DeployPlan(
             action=Action.REPLACED,

@@ -172,7 +172,7 @@ class DeploySteps:
         return progress.done()
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
-        spec, label = required(self._spec), replace(self._label, generation=progress.generation)
+        spec, label = self._spec_to_create(), replace(self._label, generation=progress.generation)
         if progress.can_roll_back and Step.STOP_OLD in progress.steps:
             self._log.warning(
                 "Both pipelines run and write until the new one is proven: %s (start_first)", self._name
@@ -214,6 +214,21 @@ class DeploySteps:
             created_at=now,
             late_until=None if late is None else now + late,
         )
+
+    def _spec_to_create(self) -> PipelineSpec:
+        """Return what is wanted; an environment or scheduler config that is not given is that of the old pipeline."""
+        spec, old = required(self._spec), required(self._plan).old
+        if old is None or old.job is None:
+            return spec
+        kept: dict[str, Any] = {
+            name: value
+            for name in ("env_vars", "scheduler_config")
+            if getattr(spec, name) is None and (value := getattr(old.job, name))
+        }
+        for name, value in kept.items():
+            # Only the names: values may be secrets.
+            self._log.info("Keeps %s (%s) of %s: %s", name, shorten(", ".join(value), 200), old, self._name)
+        return replace(spec, **kept)
 
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as wanted, in as few requests as possible."""

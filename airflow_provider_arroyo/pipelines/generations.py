@@ -109,6 +109,9 @@ class Generations:
                 label = OwnershipLabel.of(pipeline)
             except UnreadableLabelError as err:
                 raise may_belong_to(self._deployment, pipeline, err) from err
+            if label is not None and label.deployment is not None and label.deployment.name != pipeline.name:
+                # On 0.15, a copy made by hand has the label of the pipeline that was copied.
+                label = None
             if label is not None and label.deployment == self._deployment:
                 mine[label.generation].append((pipeline, label))
             else:

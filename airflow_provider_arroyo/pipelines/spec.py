@@ -28,8 +28,9 @@ class PipelineSpec:
     :param checkpoint_interval: 1 second to 24 hours; default None leaves it to the server (10 seconds).
     :param udfs: UDFs that the SQL uses, default none.
     :param tags: labels, default none; stored by Arroyo 0.16 and later.
-    :param env_vars: environment of the workers, default none; Arroyo 0.16 and later.
-    :param scheduler_config: passed to the scheduler unchanged, default none; Arroyo 0.16 and later.
+    :param env_vars: environment of the workers; Arroyo 0.16 and later; default None leaves it to the server, and an
+        empty one removes what the server has.
+    :param scheduler_config: passed to the scheduler unchanged; Arroyo 0.16 and later; None and empty as above.
     :param state_url: where its checkpoints are stored; Arroyo 0.16 and later; default None leaves it to the server.
     :raises ValueError: if an argument is invalid; names it and the allowed values.
     """
@@ -40,7 +41,7 @@ class PipelineSpec:
     checkpoint_interval: timedelta | None = None
     udfs: tuple[Udf, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
-    env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_vars: Mapping[str, str] | None = field(default=None, repr=False)
     scheduler_config: Mapping[str, Any] | None = field(default=None, repr=False)
     state_url: str | None = field(default=None, repr=False)
 
@@ -53,7 +54,8 @@ class PipelineSpec:
             interval = check_checkpoint_interval(self.checkpoint_interval)
             object.__setattr__(self, "checkpoint_interval", interval)
         check_string_map(self.tags, "tags")
-        check_string_map(self.env_vars, "env_vars")
+        if self.env_vars is not None:
+            check_string_map(self.env_vars, "env_vars")
         if self.scheduler_config is not None:
             config = check_json_object(self.scheduler_config, "scheduler_config")
             object.__setattr__(self, "scheduler_config", config)
@@ -73,8 +75,8 @@ class PipelineSpec:
         return {
             "parallelism": self.parallelism,
             "checkpoint_interval": self.checkpoint_interval,
-            "env_vars": self.env_vars or None,
-            "scheduler_config": self.scheduler_config or None,
+            "env_vars": self.env_vars,
+            "scheduler_config": self.scheduler_config,
         }
 
     def to_request(self, **instead: Any) -> dict[str, Any]:

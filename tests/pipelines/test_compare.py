@@ -218,6 +218,8 @@ def test_an_equal_pipeline_has_no_differences() -> None:
         ({"parallelism": 3}, "settings", "parallelism: 2 → 3"),
         ({"checkpoint_interval": timedelta(minutes=1)}, "settings", "checkpoint_interval: 0:00:10 → 0:01:00"),
         ({"env_vars": {"A": "2", "B": "3"}}, "settings", "env_vars: A, B"),
+        ({"env_vars": {}}, "settings", "env_vars: A"),
+        ({"scheduler_config": {}}, "settings", "scheduler_config: x"),
         ({"scheduler_config": {"y": "1"}}, "settings", "scheduler_config: x, y"),
         ({"tags": {"team": "web"}}, "labels", "tags: team"),
         ({"tags": {}}, "labels", "tags: team"),
@@ -238,7 +240,7 @@ def test_differences_are_listed(wanted: dict[str, Any], kind: str, shown: str) -
     [
         {"udfs": UDFS[::-1]},
         {"udfs": tuple(Udf(one.definition.replace("\n", " \r\n") + "\n") for one in UDFS)},
-        {"checkpoint_interval": None, "env_vars": {}, "scheduler_config": None},
+        {"checkpoint_interval": None, "env_vars": None, "scheduler_config": None},
     ],
     ids=["order of UDFs", "text of UDFs", "not given"],
 )

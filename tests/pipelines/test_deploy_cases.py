@@ -34,7 +34,7 @@ from tests.pipelines.deploy_bench import (
     DeployBench,
     open_deploy_bench,
 )
-from tests.support import ONE_ENDS
+from tests.support import BOUNDED, ONE_ENDS
 
 both_versions = pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
 both_modes = pytest.mark.parametrize("is_deferred", [False, True], ids=["sync", "deferred"])
@@ -158,6 +158,25 @@ def test_refused_sql_changes_nothing(bench: DeployBench) -> None:
         bench.deploy(replace(SPEC, query="SELECT nope FROM nowhere"))
     assert bench.changes_sent() == []
     assert only_running(bench).id == old.id
+
+
+def test_a_replace_keeps_what_is_not_given_and_an_empty_one_removes_it(bench: DeployBench) -> None:
+    def now() -> tuple[Any, Any]:
+        job = bench.job(only_running(bench).id)
+        return job.env_vars, job.scheduler_config
+
+    given: tuple[Any, Any] = ({"TOKEN": "hunter2"}, {"labels": {"team": "a"}})
+    bench.deployed(spec=replace(SPEC, env_vars=given[0], scheduler_config=given[1]))
+    bench.deploy(SECOND)
+    assert now() == given
+    assert "Keeps env_vars (TOKEN) of generation 1" in bench.lines.text("INFO")
+    assert "hunter2" not in bench.lines.text()
+    assert bench.deploy(SECOND).progress.action == "unchanged"
+    done = bench.deploy(replace(SECOND, env_vars={}))
+    assert (done.progress.action, done.progress.changes[0]["argument"]) == ("updated", "env_vars")
+    assert now() == ({}, given[1])
+    bench.deploy(replace(SPEC, env_vars={"A": "1"}, scheduler_config={}))
+    assert now() == ({"A": "1"}, {})
 
 
 @both_versions
@@ -346,6 +365,19 @@ def test_a_version_that_proved_itself_without_a_checkpoint_is_rolled_back_to(ben
     assert bench.states() == {second.id: "Running", first.id: "Stopped"}
 
 
+@both_versions
+def test_a_version_that_has_finished_without_a_checkpoint_is_the_current_one(bench: DeployBench) -> None:
+    bench.deployed(keep_old=True)
+    bounded = replace(SPEC, query=BOUNDED)
+    finished = bench.deployed(spec=bounded, keep_old=True)
+    assert bench.states()[finished.id] == "Finished"
+    assert bench.deploy(bounded, keep_old=True).progress.action == "unchanged"
+    # There is no state that counts: the version before it was replaced.
+    done = bench.deploy(SECOND, keep_old=True, allow_state_loss=False)
+    assert done.pipeline is not None
+    assert bench.states() == {finished.id: "Finished", done.pipeline.pipeline_id: "Running"}
+
+
 def test_an_outage_before_any_change_causes_no_rollback(bench: DeployBench) -> None:
     old = bench.deployed()
     bench.sandbox.faults.status(503, times=None, path="*/jobs/*/checkpoints")
@@ -399,6 +431,21 @@ def test_an_unowned_pipeline_with_the_same_sql_is_adopted(bench: DeployBench) ->
     done = bench.deploy(replace(SPEC, parallelism=2), adopt_unowned=True)
     assert (done.progress.action, done.progress.generation) == ("updated", 0)
     assert bench.states() == {theirs.id: "Running"}
+
+
+@both_versions
+def test_a_copy_under_another_name_is_no_deployment(bench: DeployBench) -> None:
+    """It has the label of the pipeline that was copied by hand."""
+    options: dict[str, Any] = {"namespace": "staging", "is_explicit": True}
+    copied = bench.deployed(spec=replace(SPEC, name="copied"), **options)
+    fields = {**SPEC.to_request(query=copied.query), "tags": copied.tags}
+    copy = bench.client.create_pipeline(**fields)
+    with pytest.raises(ArroyoOwnershipError, match="carries no ownership label"):
+        bench.deploy(SECOND, **options)
+    assert bench.running() == {copied.id, copy.id}
+    done = bench.deploy(adopt_unowned=True, **options)
+    assert (done.progress.action, done.progress.generation) == ("unchanged", 0)
+    assert bench.running() == {copied.id, copy.id}
 
 
 @both_versions

@@ -57,6 +57,8 @@ def test_of_two_concurrent_deploys_one_wins_and_one_says_so(bench: DeployBench, 
     assert caught.value.is_lost_race
     assert not caught.value.is_fatal
     assert "run r2" in str(caught.value)
+    # The old version, which is stopped and may be kept, must not be started beside the winner's.
+    assert "ArroyoRestartPipelineOperator" not in str(caught.value)
     is_named = re.search(r"This one's was deleted; both existed for up to [\d.]+ s", str(caught.value))
     # 0.16 refuses the second create.
     assert bool(is_named) == (bench.version == "0.15")
@@ -140,6 +142,22 @@ def test_a_deploy_that_two_others_overtook_yields(bench: DeployBench) -> None:
     with pytest.raises(ArroyoDeployError, match="has created generation 4") as caught:
         bench.deploy(SECOND, client=client)
     assert caught.value.is_lost_race
+    assert [without_label(one.query) for one in running(bench)] == [third.query]
+
+
+@both_versions
+def test_the_loser_says_nothing_of_an_old_version_that_the_winner_replaces(bench: DeployBench) -> None:
+    bench.deployed()
+    third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
+
+    def overtake(step: Waiting) -> None:
+        if step.progress.step is Step.PROVE:
+            bench.deploy(third, task=OTHER_TASK)
+
+    with pytest.raises(ArroyoDeployError, match="has created generation 3") as caught:
+        bench.deploy(SECOND, strategy="start_first", at_wait=overtake)
+    assert caught.value.is_lost_race
+    assert "may still run beside" not in str(caught.value)
     assert [without_label(one.query) for one in running(bench)] == [third.query]
 
 

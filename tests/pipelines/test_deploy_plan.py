@@ -192,6 +192,19 @@ def test_a_third_version_after_a_second_that_never_started() -> None:
     assert (plan.old, plan.discard) == (found[1], found[0])
 
 
+def test_a_version_that_has_finished_has_proven_itself_even_without_a_checkpoint() -> None:
+    finished = generation(2, "Finished", has_checkpoint=False)
+    kept = generation(1, "Stopped", wanted=False, query="SELECT 2")
+    assert plan_deploy(SPEC, [finished, kept], keep_old=True).action == "unchanged"
+    for spec in (OTHER_SQL, replace(SPEC, query="SELECT 3")):
+        plan = plan_deploy(spec, [finished, kept], keep_old=True)
+        assert (plan.steps, plan.generation, plan.old, plan.discard) == ((V, N, P, R), 3, finished, None)
+    # An earlier try with start_first did not get as far as to stop it.
+    beside = generation(1)
+    plan = plan_deploy(OTHER_SQL, [finished, beside])
+    assert (plan.steps, plan.old, plan.discard) == ((V, D, N, P, R), finished, beside)
+
+
 BACK: list[tuple[str, tuple[int, ...], str, tuple[Step, ...]]] = [
     # state of the old one, older ones, action, steps
     ("Stopped", (), "resumed", (D, C, P)),

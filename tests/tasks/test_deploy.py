@@ -70,6 +70,12 @@ def test_versions_are_deployed_in_turn(sandbox: ArroyoSandbox, arrange: Arrange,
     assert all(one.deferrals for one in (created, scaled, replaced, failed)) == (mode == DEFERRED)
 
 
+def test_an_empty_environment_is_not_the_same_as_none(sandbox: ArroyoSandbox) -> None:
+    deploy(env_vars={"A": "1"})
+    assert deploy().result["action"] == "unchanged"
+    assert [one["argument"] for one in deploy(env_vars={}).result["changes"]] == ["env_vars"]
+
+
 def test_both_modes_log_the_same(sandbox: ArroyoSandbox) -> None:
     def logged(mode: str) -> set[str]:
         texts = deploy(f"{ENDLESS}\n-- {mode}", mode).texts()
