@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import requests
 from tenacity import Retrying, retry_if_exception
 
 from airflow_provider_arroyo.client import catalog, endpoints, lists
@@ -71,8 +70,6 @@ class ArroyoClient:
     :param settings: where the API is, and how to reach it.
     :param limits: how long a request may take with its retries, default 15 seconds.
     :param reload: loads the settings again, in case a key was rotated; default None keeps them.
-    :param session: a session to use; it keeps its own TLS settings, and the client does not close it. Default None
-        creates one.
     :param log: logs retries, and what the caller does with the client.
     :param sleep: waits for a number of seconds.
     :param clock: a monotonic clock in seconds; deadlines are times of this clock.
@@ -85,7 +82,6 @@ class ArroyoClient:
         *,
         limits: Limits | None = None,
         reload: Callable[[], ClientSettings] | None = None,
-        session: requests.Session | None = None,
         log: Any = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Clock = time.monotonic,
@@ -94,7 +90,7 @@ class ArroyoClient:
         self.log = log or logging.getLogger(__name__)
         self.sleep = sleep
         self.clock = clock
-        self._link = Link(Transport(settings, session=session, clock=clock), reload, clock)
+        self._link = Link(Transport(settings, clock=clock), reload, clock)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.shown_url!r})"
@@ -130,7 +126,7 @@ class ArroyoClient:
         self._link.has_responded = True
 
     def close(self) -> None:
-        """Close the connections, unless the session was passed in."""
+        """Close the connections."""
         self._link.transport.close()
 
     def with_limits(

@@ -60,37 +60,26 @@ class Transport:
     Threads may share it.
 
     :param settings: where the API is, and how to reach it.
-    :param session: a session to use; it keeps its own TLS settings, and is not closed here. Default None creates one.
     :param clock: a monotonic clock in seconds.
     :raises ArroyoSettingsError: if a file in the settings cannot be used; names the setting.
     """
 
-    def __init__(
-        self,
-        settings: ClientSettings,
-        *,
-        session: requests.Session | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self._clock = clock
-        self._owns_session = session is None
-        self._ssl_context: ssl.SSLContext | None = None
-        if session is None:
-            settings.check_files()
-            if settings.base_url.startswith("https:"):
-                self._ssl_context = make_ssl_context(settings)
-        self._session = session or _new_session(self._ssl_context)
+        settings.check_files()
+        is_tls = settings.base_url.startswith("https:")
+        self._ssl_context = make_ssl_context(settings) if is_tls else None
+        self._session = _new_session(self._ssl_context)
         proxy = proxy_for(settings)
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         # A port that does not respond is not probed for longer; behind a proxy, there is no port to probe.
-        self._probes_left = _MAX_PROBES if session is None and proxy is None else 0
+        self._probes_left = _MAX_PROBES if proxy is None else 0
         self._finding: Finding | None = None
 
     def close(self) -> None:
-        """Close the connections, unless the session was passed in."""
-        if self._owns_session:
-            self._session.close()
+        """Close the connections."""
+        self._session.close()
 
     def send(self, request: Request[Any], seconds_left: SecondsLeft) -> HttpResponse:
         """Send a request once and return the whole response.
@@ -184,7 +173,7 @@ class Transport:
                     verify=self.settings.verify,
                 )
         except LIBRARY_ERRORS as err:
-            if deadline.has_sent or not self._owns_session:
+            if deadline.has_sent:
                 raise
             raise NotSentError from err
         return OpenStream(response, deadline)

@@ -31,7 +31,7 @@ SPEC: dict[str, Any] = {"name": "orders", "query": "SELECT 1"}
 ONCE = Limits(max_elapsed_seconds=0)
 """Limits with which every request is tried once."""
 
-_CLIENT_OPTIONS = ("limits", "reload", "session", "log", "sleep", "clock")
+_CLIENT_OPTIONS = ("limits", "reload", "log", "sleep", "clock")
 
 Connect = Callable[..., ArroyoClient]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import requests
-import requests.adapters
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreachableError,
     Disposition,
 )
+from tests.adapters import PassingAdapter
 from tests.client.conftest import ONCE, SPEC, Clock, Connect, failure
 from tests.client.server import CLOSE, HANG, Reply, Server, reply
 
@@ -138,11 +138,11 @@ def test_a_deadline_limits_each_try(step: Reply, connect: Connect, server: Serve
     assert time.monotonic() - began < 20, "the timeouts of the settings, 35 s in all, were used"
 
 
-class Scripted(requests.adapters.BaseAdapter):
+class Scripted(PassingAdapter):
     """Fails each request after that many seconds of a clock, or after its timeout if that is shorter."""
 
-    def __init__(self, clock: Clock, seconds: list[float]) -> None:
-        super().__init__()
+    def __init__(self, client: ArroyoClient, clock: Clock, seconds: list[float]) -> None:
+        super().__init__(client)
         self._clock = clock
         self._seconds = seconds
         self.timeouts: list[Any] = []
@@ -154,18 +154,13 @@ class Scripted(requests.adapters.BaseAdapter):
         self._clock.now += min(wanted, timeout.total)
         raise requests.exceptions.ReadTimeout("scripted")
 
-    def close(self) -> None:
-        pass
-
 
 def scripted(
     clock: Clock, *seconds: float, limits: Limits | None = None, read_timeout: float = 30.0
 ) -> tuple[ArroyoClient, Scripted]:
-    session, adapter = requests.Session(), Scripted(clock, list(seconds))
-    session.mount("http://", adapter)
     address = ClientSettings(base_url="http://arroyo.example", read_timeout_seconds=read_timeout)
-    client = ArroyoClient(address, limits=limits, session=session, clock=clock, sleep=clock.sleep)
-    return client, adapter
+    client = ArroyoClient(address, limits=limits, clock=clock, sleep=clock.sleep)
+    return client, Scripted(client, clock, list(seconds))
 
 
 @settings(max_examples=50)
@@ -204,7 +199,7 @@ def test_the_first_try_gets_its_full_time(seconds: float | None, clock: Clock) -
 
 def test_slow_requests_get_a_longer_timeout(clock: Clock) -> None:
     """Compiling a UDF takes long, and the output of a preview may pause."""
-    client, adapter = scripted(clock, 0.0)
+    client, adapter = scripted(clock, 0.0, limits=ONCE)
     failure(client, catalog.create_udf(prefix="/", definition="fn f() {}"))
     with pytest.raises(ArroyoError):
         list(client.stream_output("p", "j"))

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.proxies import proxy_for
@@ -43,14 +42,6 @@ def test_closed_client_opens_again(client: ArroyoClient, server: Server) -> None
         client.ping()
     client.ping()
     assert server.connections == 2
-
-
-def test_a_given_session_stays_open(connect: Connect, server: Server) -> None:
-    with requests.Session() as session:
-        with connect(server.url(), session=session) as client:
-            client.ping()
-        assert session.get(server.url()).text == '"Pong"'
-    assert server.connections == 1
 
 
 def test_large_sql_passes_unchanged(client: ArroyoClient, server: Server) -> None:

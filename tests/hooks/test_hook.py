@@ -33,8 +33,8 @@ from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID, ArroyoHook
 from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.adapters import BROKEN_JOB, NAMELESS, DamagingAdapter
 from tests.client.server import Server, reply
-from tests.damaged import BROKEN_JOB, NAMELESS, DamagingSession
 from tests.hooks.conftest import Connect
 from tests.support import ENDLESS, Lines
 
@@ -437,9 +437,7 @@ def test_what_cannot_be_read_is_left_out_of_lists_with_a_warning(
     for name in ("orders", "other"):
         hook.create_pipeline(PipelineSpec(name=name, query=ENDLESS))
     sandbox.advance(30)
-    damage = {"/jobs": BROKEN_JOB, "/pipelines": NAMELESS}
-    settings = hook.settings
-    hook.__dict__["client"] = ArroyoClient(settings, session=DamagingSession(damage))
+    DamagingAdapter(hook.client, {"/jobs": BROKEN_JOB, "/pipelines": NAMELESS})
     lines, log = Lines(), logging.Logger("tests.hooks")
     log.addHandler(lines)
     hook._log = cast(Any, log)

@@ -26,6 +26,7 @@ from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, Owners
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.submit import Submission
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.adapters import Hook, HookedAdapter
 from tests.support import ENDLESS, Lines
 
 OWNER = Owner(dag_id="orders", task_id="submit", run_id="scheduled__2026-11-25T00:00:00+00:00")
@@ -33,30 +34,11 @@ SPEC = PipelineSpec(name="orders per minute", query=ENDLESS)
 LABEL = OwnershipLabel(task=OWNER, try_number=1, package_version="1.2.3")
 PIPELINE_ID = OWNER.pipeline_id
 
-Hook = Callable[[requests.PreparedRequest], object]
-
 
 def endpoint(request: requests.PreparedRequest) -> str:
     """Return the method and path of a request, such as ``POST /pipelines``."""
     path = str(request.path_url).partition("?")[0].removeprefix(API_PREFIX)
     return f"{request.method} {path}"
-
-
-class HookedSession(requests.Session):
-    """Calls a hook before and after each HTTP request; an exception of a hook ends the request."""
-
-    def __init__(self, before: Hook | None = None, after: Hook | None = None) -> None:
-        super().__init__()
-        self._before = before
-        self._after = after
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        if self._before is not None:
-            self._before(request)
-        response = super().send(request, **kwargs)
-        if self._after is not None:
-            self._after(request)
-        return response
 
 
 class Bench:
@@ -78,17 +60,17 @@ class Bench:
         sleep: Callable[[float], None] | None = None,
     ) -> ArroyoClient:
         """Return a client with its own connection, and hooks around each HTTP request."""
-        session = self._resources.enter_context(HookedSession(before, after))
         settings = ClientSettings(base_url=self.sandbox.url)
         limits = Limits(max_elapsed_seconds=600.0)  # as a task's
-        return ArroyoClient(
+        client = ArroyoClient(
             settings,
             limits=limits,
-            session=session,
             log=self.log,
             sleep=sleep or self.sandbox.advance,
             clock=self.now,
         )
+        HookedAdapter(client, before, after)
+        return self._resources.enter_context(client)
 
     def now(self) -> float:
         return self.sandbox.clock.now_micros() / 1e6

@@ -21,7 +21,7 @@ from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import prune
 from airflow_provider_arroyo.pipelines.stopping import StopProof
-from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
+from tests.adapters import BROKEN_PIPELINE, NAMELESS, DamagingAdapter
 from tests.pipelines.bench import OWNER, Bench
 from tests.pipelines.bench import SPEC as SUBMITTED
 from tests.pipelines.deploy_bench import SPEC, DeployBench, open_deploy_bench
@@ -33,13 +33,14 @@ def damaged(
     bench: Bench, fields: dict[str, Any], matches: str = '"other"', path: str = "/pipelines"
 ) -> ArroyoClient:
     """Return a client to which a list has a damaged item."""
-    return ArroyoClient(
+    client = ArroyoClient(
         ClientSettings(base_url=bench.sandbox.url),
-        session=DamagingSession({path: fields}, matches),
         log=bench.log,
         sleep=bench.sandbox.advance,
         clock=bench.now,
     )
+    DamagingAdapter(client, {path: fields}, matches)
+    return client
 
 
 def submit_again(bench: DeployBench, client: ArroyoClient) -> object:

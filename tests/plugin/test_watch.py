@@ -20,7 +20,7 @@ from airflow_provider_arroyo.plugin.service import MAX_THREADS, Service, in_few_
 from airflow_provider_arroyo.plugin.watch import PACE_SECONDS, Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
-from tests.damaged import BROKEN_JOB, NAMELESS, DamagingSession
+from tests.adapters import BROKEN_JOB, NAMELESS, DamagingAdapter
 from tests.polling.support import until
 from tests.support import ENDLESS
 
@@ -238,11 +238,13 @@ async def test_a_part_that_cannot_be_read_does_not_delay_the_others_of_the_list(
 async def test_one_item_that_cannot_be_read_is_named_and_the_others_are_shown(
     bench: WatchBench, path: str, fields: dict[str, Any]
 ) -> None:
-    session = DamagingSession({path: fields}, "pipeline-2" if path == "/pipelines" else "")
+    damage = {path: fields}
     connect = bench.watch._connect
 
     def damaged() -> ArroyoClient:
-        return ArroyoClient(connect().settings, session=session)
+        client = connect()
+        DamagingAdapter(client, damage, "pipeline-2" if path == "/pipelines" else "")
+        return client
 
     bench.watch._connect = damaged
     await bench.refresh()
@@ -253,14 +255,14 @@ async def test_one_item_that_cannot_be_read_is_named_and_the_others_are_shown(
         assert bench.watch.error is not None
         assert "/jobs returned items that cannot be read: item 1 (id 'job_" in bench.watch.error
     # A pipeline that is shown already does not count as deleted.
-    session.fields = {}
+    damage.clear()
     await bench.refresh()
     await bench.refresh()
-    session.fields = {path: fields}
+    damage[path] = fields
     before = bench.names()
     await bench.refresh()
     assert bench.names() == before
-    session.fields = {}
+    damage.clear()
     await bench.refresh()
     assert bench.watch.error is None
 

@@ -26,7 +26,7 @@ from airflow_provider_arroyo.polling.names import SharedNames, resolve_ref
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.damaged import BROKEN_PIPELINE, NAMELESS, DamagingSession
+from tests.adapters import BROKEN_PIPELINE, NAMELESS, DamagingAdapter
 from tests.polling.support import patient, until
 from tests.polling.virtual_time import VirtualClock, now, virtual
 from tests.support import ENDLESS, Lines
@@ -359,8 +359,8 @@ async def test_a_pipeline_that_cannot_be_read_concerns_only_its_own_name(
 ) -> None:
     patient(monkeypatch)
     tolerance = timedelta(0 if outcome is Outcome.UNREACHABLE else 600)
-    session = DamagingSession({"/pipelines": fields}, '"other"')
-    with ArroyoClient(ClientSettings(base_url=sandbox.url), session=session) as client:
+    with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
+        DamagingAdapter(client, {"/pipelines": fields}, '"other"')
         for one in ("orders", "other"):
             client.create_pipeline(name=one, query=ENDLESS)
         clock: Any = FakeClock() if mode == "worker" else SteadyClock()

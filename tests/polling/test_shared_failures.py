@@ -353,7 +353,7 @@ async def test_a_rotated_key_is_loaded_once(count: int, monkeypatch: pytest.Monk
     server = FakeArroyo()
     monkeypatch.setattr(
         "airflow_provider_arroyo.client.link.Transport",
-        lambda settings, *, session=None, clock: FakeTransport(server, settings),
+        lambda settings, *, clock: FakeTransport(server, settings),
     )
     loaded: list[float] = []
 
