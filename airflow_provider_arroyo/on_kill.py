@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState, StopMode
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
 if TYPE_CHECKING:
@@ -250,25 +251,34 @@ def request_stop(
 ) -> bool:
     """Request a stop of the watched run, unless another run has begun; log what was done.
 
+    In ``Finishing``, it is stopped immediately if the mode would have no effect.
+
     :param client, watched, mode, log: see :func:`stop_on_kill`.
     :param deadline: on ``time.monotonic``.
     :returns: whether a stop was requested.
     """
+    from airflow_provider_arroyo.pipelines.stopping import effective_stop_mode
+
     pipeline_id = watched.pipeline.pipeline_id
     try:
         limited = client.with_limits(
             max_elapsed_seconds=max(0.0, deadline - time.monotonic()), deadline=deadline
         )
-        if reason := reason_not_to_stop(
-            limited.get_job(pipeline_id), watched.job, awaits_run=watched.awaits_run
-        ):
+        job = limited.get_job(pipeline_id)
+        reason = reason_not_to_stop(job, watched.job, awaits_run=watched.awaits_run)
+        if job is None or reason:
             log.warning("%s is not stopped: %s", watched.pipeline.label, reason)
             return False
-        limited.patch_pipeline(pipeline_id, stop=mode)
+        possible = effective_stop_mode(job, mode)
+        limited.patch_pipeline(pipeline_id, stop=possible)
+    except ArroyoNotFoundError:
+        log.warning("%s is not stopped: it was deleted", watched.pipeline.label)
+        return False
     except Exception as err:  # noqa: BLE001  # the task ends whatever fails, so it is logged
         log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
         return False
-    log.warning("Stop requested (%s), because its task ended: %s", mode.value, watched.pipeline.label)
+    how = possible.value if possible is mode else f"{possible.value}: Finishing ignores {mode.value}"
+    log.warning("Stop requested (%s), because its task ended: %s", how, watched.pipeline.label)
     return True
 
 

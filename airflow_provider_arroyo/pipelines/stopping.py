@@ -32,12 +32,13 @@ def for_checkpoints(client: ArroyoClient) -> ArroyoClient:
 
 
 def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:
-    """Return the mode that stops a job. In ``Finishing``, which takes no checkpoints, only an immediate stop works.
+    """Return the mode that stops a job. In ``Finishing``, no stop works that waits for a checkpoint or the sources.
 
     :param job: the job now.
     :param wanted: the mode for every other state, default with a checkpoint.
     """
-    return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
+    is_ignored = job.state == JobState.FINISHING and wanted in (StopMode.CHECKPOINT, StopMode.GRACEFUL)
+    return StopMode.IMMEDIATE if is_ignored else wanted
 
 
 class StopProof:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.enums import StopMode
-from airflow_provider_arroyo.on_kill import note_wait, noted_wait
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.on_kill import WatchedRun, note_wait, noted_wait
 from tests.on_kill.support import ENDED, Bench, TaskInstance
+from tests.support import ONE_ENDS
 
 MODES = [mode for mode in StopMode if mode is not StopMode.NONE]
 
@@ -154,8 +156,28 @@ def test_a_deleted_pipeline_is_logged(bench: Bench) -> None:
     bench.sandbox.faults.delete(bench.pipeline_id)
     assert not bench.kill(TaskInstance("failed"))
     assert bench.changes() == []
-    assert bench.lines.only()[0] == "ERROR"
-    assert "The stop of a task that ended failed: " in bench.lines.only()[1]
+    assert bench.lines.only() == ("WARNING", f"{bench.label} is not stopped: it was deleted")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_in_finishing_it_is_stopped_immediately_if_the_mode_would_have_no_effect(
+    worker: Bench, mode: StopMode
+) -> None:
+    pipeline_id = worker.client.create_pipeline(name="two sources", query=ONE_ENDS).id
+    worker.sandbox.advance(30)
+    job = worker.client.get_job(pipeline_id)
+    assert job is not None
+    assert job.state == "Finishing"
+    watched = WatchedRun(pipeline=PipelineRef(pipeline_id=pipeline_id, name="two sources"), job=job)
+    assert worker.kill(TaskInstance("failed"), stop=mode, watched=watched)
+    is_ignored = mode in (StopMode.CHECKPOINT, StopMode.GRACEFUL)
+    sent, how = mode, mode.value
+    if is_ignored:
+        sent, how = StopMode.IMMEDIATE, f"immediate: Finishing ignores {mode.value}"
+    assert worker.changes() == [("PATCH", {"stop": sent.value})]
+    assert f"Stop requested ({how}), because its task ended: " in worker.lines.only()[1]
+    worker.sandbox.advance(30)
+    assert worker.sandbox.state(pipeline_id) in ("Finished", "Stopped")
 
 
 def test_the_first_run_of_a_job_seen_before_it_was_scheduled_is_stopped(bench: Bench) -> None:
