@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.tls import TLS_PORT, error_reason, explain_tls
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
+    ArroyoAuthError,
     ArroyoConnectionError,
     ArroyoError,
     ArroyoForeignResponseError,
@@ -108,6 +110,10 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
 """The meaning of the library's errors. The first match among an error's causes counts."""
 
 
+_REFUSED_TUNNEL = re.compile(r"Tunnel connection failed: (401|403|407)\b")
+"""What Python says if a proxy refuses to connect to a server with TLS: its login, or this host or port."""
+
+
 class NotSentError(OSError):
     """Wraps an error that occurred before any part of the request was sent."""
 
@@ -149,6 +155,8 @@ def explain(
         detail=_detail(chain[-1], settings),
         connect_timeout=settings.connect_timeout_seconds,
     )
+    if failure is Failure.PROXY and (refused := _REFUSED_TUNNEL.search(" ".join(map(str, chain)))):
+        return ArroyoAuthError(message, status=int(refused[1]), **request.where)
     if failure in (Failure.NOT_HTTP, Failure.MALFORMED):
         return ArroyoForeignResponseError(message, **request.where)
     if failure in _NOT_SENT or any(isinstance(cause, NotSentError) for cause in chain):

@@ -99,6 +99,7 @@ def create_pipeline(
     :param env_vars: environment of the workers, default none (0.16).
     :param scheduler_config: passed to the scheduler unchanged, default none (0.16).
     :param state_url: where its checkpoints are stored (0.16); default None leaves it to the server.
+    :raises ValueError: if an argument is invalid; names it and what it must be.
     """
     functions = _udfs(udfs)
     return Request(
@@ -111,8 +112,8 @@ def create_pipeline(
             parallelism=check_parallelism(parallelism),
             checkpoint_interval_micros=_micros(checkpoint_interval),
             udfs=functions,
-            tags=dict(tags) if tags else None,
-            env_vars=dict(env_vars) if env_vars else None,
+            tags=check_string_map(tags, "tags") if tags else None,
+            env_vars=check_string_map(env_vars, "env_vars") if env_vars else None,
             scheduler_config=scheduler_config,
             state_url=state_url,
         ),

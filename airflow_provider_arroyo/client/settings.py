@@ -28,6 +28,9 @@ MIN_SECRET_LENGTH = 8
 _MIN_KEY_LENGTH = 4
 """Shorter keys and passwords are not masked: they protect nothing, and masking them would garble every text."""
 
+_MAX_HOST_LENGTH, _MAX_LABEL_LENGTH = 253, 63
+"""The limits of DNS for a name, and for each part between its dots."""
+
 _FILES = ("ca_cert", "client_cert", "client_key")
 
 _MAX_SHOWN_PATH = 255
@@ -293,6 +296,9 @@ def split_address(text: str) -> SplitResult | None:
 
 def _is_http_address(text: str) -> bool:
     parts = split_address(text)
-    return (
-        parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    if parts is None or parts.scheme not in ("http", "https") or parts.port == 0:
+        return False
+    host = (parts.hostname or "").removesuffix(".")
+    return len(host) <= _MAX_HOST_LENGTH and all(
+        0 < len(label) <= _MAX_LABEL_LENGTH for label in host.split(".")
     )

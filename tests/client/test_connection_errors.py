@@ -152,8 +152,21 @@ def test_a_refusal_by_a_proxy_is_shown_without_its_password(
         monkeypatch.setenv(f"{scheme}_proxy", address)
     proxies = {scheme: address} if by == "settings" else {}
     client = connect(f"{scheme}://arroyo.invalid", proxies=proxies, limits=ONCE)
-    with pytest.raises((ArroyoAuthError, ArroyoConnectionError), match="proxy") as caught:
+    with pytest.raises(ArroyoAuthError, match="proxy") as caught:
         client.send(CREATE)
     assert "407" in str(caught.value)
+    assert caught.value.status == 407
     assert server.requests[0].headers["proxy-authorization"] == "Basic c29tZW9uZTpwYTU1d29yZA=="
     assert "pa55word" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [403, 407])
+def test_a_proxy_that_refuses_to_connect_to_the_server_is_not_asked_again(
+    status: int, connect: Connect, server: Server
+) -> None:
+    server.play(reply(None, status, then="close"))
+    client = connect("https://arroyo.invalid", proxies={"https": server.url()})
+    with pytest.raises(ArroyoAuthError, match=f"proxy .* cannot be used .*{status}") as caught:
+        client.send(LIST)
+    assert (caught.value.status, caught.value.disposition) == (status, Disposition.PERMANENT)
+    assert len(server.requests) == 1

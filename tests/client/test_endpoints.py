@@ -242,6 +242,9 @@ def test_methods_send_their_requests(client: ArroyoClient, server: Server) -> No
         (lambda: PATCH("pl_1", parallelism=0), "parallelism"),
         (lambda: PATCH("pl_1", checkpoint_interval=timedelta(0)), "checkpoint_interval"),
         (lambda: PATCH("pl_1", env_vars={"A": 1}), "env_vars"),  # type: ignore[dict-item]  # the wrong type
+        (lambda: CREATE(**{**SPEC, "env_vars": {"A": 1}}), "env_vars"),
+        (lambda: CREATE(**{**SPEC, "tags": {"A": 1}}), "tags"),
+        (lambda: api.put_pipeline("pl_1", **{**SPEC, "tags": ["A"]}), "tags"),
         (lambda: api.preview_query(" "), "query"),
         (lambda: catalog.create_udf(prefix="/", definition=""), "definition"),
         (lambda: catalog.create_connection_table(name="", connector="x", config={}), "name"),

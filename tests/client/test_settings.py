@@ -9,6 +9,11 @@ import pytest
 from airflow_provider_arroyo.client.settings import ClientSettings, shown_address
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
+MALFORMED_HOSTS = [
+    *("arroyo..example.com", ".example.com", ".", "arroyo.example.com..", f"{'a' * 64}.example.com"),
+    ".".join(["a" * 49] * 6),
+]
+
 
 @pytest.mark.parametrize(
     "given, named",
@@ -22,6 +27,9 @@ from airflow_provider_arroyo.exceptions import ArroyoSettingsError
         ({"base_url": "http://localhost:99999"}, "base_url"),
         ({"base_url": "http://localhost:port"}, "base_url"),
         ({"base_url": "http://[::1"}, "base_url"),
+        *(({"base_url": f"http://{host}:5115"}, "base_url") for host in MALFORMED_HOSTS),
+        ({"console_url": "http://arroyo..example.com"}, "console_url"),
+        ({"proxies": {"http": "http://x:pa55word@proxy..example.com:3128"}}, "proxies"),
         ({"base_url": "ftp://localhost/pa55word"}, "base_url"),
         ({"base_url": "http://localhost:99999/pa55word"}, "base_url"),
         ({"api_key": ""}, "api_key"),
@@ -62,6 +70,24 @@ def test_bad_setting_is_named(given: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named) as caught:
         ClientSettings(**given)
     assert "pa55" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "localhost",
+            "arroyo.example.com",
+            "arroyo.example.com.",
+            "arroyo_api",
+            "10.0.0.7",
+            "arroyo.größe.example",
+        ),
+        *("[::1]", "[2001:db8:1234:5678:9abc:def0:1234:5678]", "[fe80::1%25eth0]", f"{'a' * 63}.example"),
+    ],
+)
+def test_hosts_that_can_exist_are_accepted(host: str) -> None:
+    assert ClientSettings(base_url=f"http://{host}:5115").base_url == f"http://{host}:5115"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_an_address_may_be_written_in_several_ways(
         *("arroyo.example:99999", "arroyo.example:0", "ftp://arroyo.example", "http://"),
         *("https:///path", "http://[::1", "[::1", "http://arroyo.example:port"),
         *("http://arroyo.example:99999", "http://arroyo.example?x=1", "http://arroyo.example/#x"),
-        *("arroyo.example?x", "://", ":5115"),
+        *("arroyo.example?x", "://", ":5115", "arroyo..example", "http://.example:5115"),
     ],
 )
 def test_an_invalid_host_is_refused(host: str) -> None:
