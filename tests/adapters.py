@@ -44,7 +44,10 @@ class PassingAdapter(requests.adapters.BaseAdapter):
 
 
 class HookedAdapter(PassingAdapter):
-    """Calls a hook before and after each HTTP request; an exception of a hook ends the request, which counts as sent."""
+    """Calls a hook before and after each HTTP request; an exception of a hook ends the request.
+
+    It then counts as sent.
+    """
 
     def __init__(self, client: ArroyoClient, before: Hook | None, after: Hook | None) -> None:
         super().__init__(client)

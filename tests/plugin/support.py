@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import requests
-
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import Limits
@@ -51,13 +49,13 @@ class WatchBench:
     """A watch on a sandbox, with its own clock, so that its pauses take no time.
 
     :param sandbox: the sandbox.
-    :param session: sends the requests; default None: the client's own.
+    :param adapt: called with its client before that sends anything; default None.
     """
 
-    def __init__(self, sandbox: ArroyoSandbox, session: requests.Session | None = None) -> None:
+    def __init__(self, sandbox: ArroyoSandbox, adapt: Callable[[ArroyoClient], object] | None = None) -> None:
         self.now = 1000.0
         self.sandbox = sandbox
-        self._session = session
+        self._adapt = adapt
         self.sent_at: list[float] = []
         self.watch = Watch(
             self._connect,
@@ -70,7 +68,10 @@ class WatchBench:
     def _connect(self) -> ArroyoClient:
         limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=10.0)
         settings = ClientSettings(base_url=self.sandbox.url)
-        return ArroyoClient(settings, limits=limits, session=self._session)
+        client = ArroyoClient(settings, limits=limits)
+        if self._adapt is not None:
+            self._adapt(client)
+        return client
 
     async def _run(self, function: Callable[[], Any]) -> Any:
         self.sent_at.append(self.now)

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from airflow_provider_arroyo.plugin.service import MAX_THREADS, Service, in_few_
 from airflow_provider_arroyo.plugin.watch import PACE_SECONDS, Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
-from tests.adapters import BROKEN_JOB, NAMELESS, DamagingAdapter
+from tests.adapters import BROKEN_JOB, NAMELESS, DamagingAdapter, HookedAdapter
 from tests.polling.support import until
 from tests.support import ENDLESS
 
@@ -238,15 +239,8 @@ async def test_a_part_that_cannot_be_read_does_not_delay_the_others_of_the_list(
 async def test_one_item_that_cannot_be_read_is_named_and_the_others_are_shown(
     bench: WatchBench, path: str, fields: dict[str, Any]
 ) -> None:
-    damage = {path: fields}
-    connect = bench.watch._connect
-
-    def damaged() -> ArroyoClient:
-        client = connect()
-        DamagingAdapter(client, damage, "pipeline-2" if path == "/pipelines" else "")
-        return client
-
-    bench.watch._connect = damaged
+    damage, matches = {path: fields}, "pipeline-2" if path == "/pipelines" else ""
+    bench = WatchBench(bench.sandbox, partial(DamagingAdapter, fields=damage, matches=matches))
     await bench.refresh()
     await bench.refresh()
     shown = bench.names()
@@ -278,17 +272,16 @@ async def test_pipelines_of_the_same_second_are_all_listed(version: str) -> None
     assert set(made) == set(bench.watch.snapshot.rows)
 
 
-class FailingPage(requests.Session):
+class FailingPage:
     """Fails a request for a page of pipelines: the first after ``passes`` others."""
 
     passes = 1
 
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def __call__(self, request: requests.PreparedRequest) -> None:
         if "/pipelines?" in str(request.url):
             self.passes -= 1
             if self.passes == -1:
                 raise requests.ConnectionError("reset")
-        return super().send(request, **kwargs)
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
@@ -296,8 +289,8 @@ async def test_older_pipelines_are_listed_after_a_page_that_failed(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ArroyoSandbox(arroyo_version=version, pipelines=150, seed=1) as sandbox:
-        session = FailingPage()
-        bench = WatchBench(sandbox, session)
+        page = FailingPage()
+        bench = WatchBench(sandbox, partial(HookedAdapter, before=page, after=None))
         await bench.refresh()
         assert bench.watch.error is not None
         # What was listed before is shown.
@@ -307,7 +300,7 @@ async def test_older_pipelines_are_listed_after_a_page_that_failed(
         # Later, too.
         monkeypatch.setattr("airflow_provider_arroyo.client.client.PAGE_SIZE", 2)
         made = await asyncio.to_thread(lambda: [create(bench, f"new-{number}") for number in range(4)])
-        session.passes = 1
+        page.passes = 1
         await bench.refresh(after=60.0)
         assert not set(made) <= set(bench.watch.snapshot.rows)
         await bench.refresh(after=60.0)
@@ -327,13 +320,13 @@ async def test_one_new_pipeline_costs_one_page(version: str) -> None:
 
 
 async def test_a_pipeline_that_could_not_be_read_is_shown_once_it_can_be(bench: WatchBench) -> None:
-    session = DamagingSession({"/pipelines": NAMELESS}, "pipeline-2")
-    bench = WatchBench(bench.sandbox, session)
+    damage = {"/pipelines": NAMELESS}
+    bench = WatchBench(bench.sandbox, partial(DamagingAdapter, fields=damage, matches="pipeline-2"))
     for _ in range(5):
         await bench.refresh()
     # The list is long, so it is not fetched every time.
     assert (len(bench.names()), bench.requests("*/pipelines")) == (2, 1)
-    session.fields = {}
+    damage.clear()
     await bench.refresh(after=300.0)
     assert len(bench.names()) == 3
 
