@@ -114,10 +114,19 @@ class ArroyoConnectionError(ArroyoError):
 
 
 class ArroyoTlsError(ArroyoConnectionError):
-    """The TLS handshake failed: protocol, certificate authority, or client certificate."""
+    """The TLS handshake failed: protocol, certificate authority, or client certificate.
+
+    If Arroyo has responded before, this is an outage: a certificate may be about to be renewed.
+    """
 
     disposition = Disposition.PERMANENT
     is_fatal = True
+
+    def as_outage(self) -> Self:
+        """Return the same error as one that may pass."""
+        error = copy.copy(self)
+        error.disposition, error.is_fatal = Disposition.OUTAGE, False
+        return error
 
 
 class ArroyoApiError(ArroyoError):
@@ -142,9 +151,21 @@ class ArroyoApiError(ArroyoError):
 
 
 class ArroyoAuthError(ArroyoApiError):
-    """Status 401, 403 or 407: the API key, certificate or proxy login is not accepted."""
+    """Status 401, 403 or 407: the API key, certificate or proxy login is not accepted.
+
+    It is fatal, unless the connection could not be looked up again: the key may have been rotated.
+    """
 
     is_fatal = True
+
+    def not_looked_up(self, reason: ArroyoError) -> Self:
+        """Return the same error as one that a retry of the task may fix.
+
+        :param reason: why the connection could not be looked up.
+        """
+        error = self.adding(f"Whether the connection has changed since is unknown: {reason}")
+        error.is_fatal = False
+        return error
 
 
 class ArroyoNotFoundError(ArroyoApiError):

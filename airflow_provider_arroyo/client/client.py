@@ -30,9 +30,12 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
     ArroyoConflictError,
+    ArroyoConnectionError,
     ArroyoError,
+    ArroyoNoConnectionError,
     ArroyoNotFoundError,
     ArroyoQueryError,
+    ArroyoTlsError,
     Disposition,
 )
 
@@ -189,7 +192,7 @@ class ArroyoClient:
             reraise=True,
         )
         try:
-            result: T = retrying(self._with_reload, send_once, request, tries)
+            result: T = retrying(self._with_files, send_once, request, tries)
         except ArroyoError as err:
             final = tries.final_error(err)
             if final is err:
@@ -203,16 +206,31 @@ class ArroyoClient:
             self.counts.retries += tries.retries
         return result
 
+    def _with_files(
+        self, send_once: Callable[[Request[Any], Tries], T], request: Request[Any], tries: Tries
+    ) -> T:
+        """Send a request; after a failure, the next try uses what the files of certificates and keys contain then."""
+        try:
+            return self._with_reload(send_once, request, tries)
+        except ArroyoConnectionError as err:
+            self._link.reload_files()
+            if isinstance(err, ArroyoTlsError) and self.has_responded:
+                raise err.as_outage() from err.__cause__
+            raise
+
     def _with_reload(
         self, send_once: Callable[[Request[Any], Tries], T], request: Request[Any], tries: Tries
     ) -> T:
         transport = self._link.transport
         try:
             return send_once(request, tries)
-        except ArroyoAuthError:
+        except ArroyoAuthError as err:
             # Another thread may have loaded the settings in the meantime.
             if self._link.transport is transport:
-                self.reload()
+                try:
+                    self.reload()
+                except ArroyoNoConnectionError as unknown:
+                    raise err.not_looked_up(unknown) from None
             if self._link.transport is transport:
                 raise
         return send_once(request, tries)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
 from airflow_provider_arroyo.client.request import HttpResponse, http_date, seconds_ahead
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import Transport
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class Link:
         self.counts = Counts()
         self._load = load
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._dated: tuple[str | None, float] = None, 0.0
 
     @property
@@ -64,17 +66,29 @@ class Link:
         self.has_responded = True
 
     def reload(self) -> None:
-        """Load the settings again, and use them from now on if they have changed.
+        """Load the settings again, and use them from now on if they, or the contents of their files, have changed.
 
         :raises ArroyoSettingsError: if they lead to another server, or cannot be used.
         """
-        if self._load is None:
-            return
         with self._lock:
-            old = self.transport
-            settings = self._load()
-            server = old.settings.server
-            settings.check_same_server(server, f"The Airflow connection led to {server}")
-            if settings != old.settings:
-                self.transport = Transport(settings, clock=self._clock)
-                old.close()
+            current = self.transport.settings
+            settings = current if self._load is None else self._load()
+            settings.check_same_server(current.server, f"The Airflow connection led to {current.server}")
+            if settings == current:
+                self.reload_files()
+            else:
+                self._use(Transport(settings, clock=self._clock))
+
+    def reload_files(self) -> None:
+        """Use the certificates and keys as they are in their files now, if these have changed.
+
+        What cannot be used, perhaps because it is just being written, changes nothing.
+        """
+        with self._lock, suppress(ArroyoSettingsError):
+            settings = self.transport.settings
+            if settings.check_files() != self.transport.files_changed_at:
+                self._use(Transport(settings, clock=self._clock))
+
+    def _use(self, transport: Transport) -> None:
+        old, self.transport = self.transport, transport
+        old.close()

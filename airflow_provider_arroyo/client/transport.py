@@ -67,7 +67,7 @@ class Transport:
     def __init__(self, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self._clock = clock
-        settings.check_files()
+        self.files_changed_at = settings.check_files()
         is_tls = settings.base_url.startswith("https:")
         self._ssl_context = make_ssl_context(settings) if is_tls else None
         self._session = _new_session(self._ssl_context)

@@ -121,7 +121,10 @@ class ArroyoHook(BaseHook):
         return settings
 
     def _reload(self, look_up: Callable[[], ClientSettings]) -> ClientSettings:
-        """Look up the connection again; if Airflow fails, the client continues with its current settings."""
+        """Look up the connection again.
+
+        :raises ArroyoNoConnectionError: if Airflow fails; the client then continues with its current settings.
+        """
         try:
             return look_up()
         except ArroyoError:

@@ -97,8 +97,10 @@ class SharedPoller:
         polls = Polls(wait, clock, interval_seconds, log)
         if (result := await _over_before(connecting, polls, FIRST_POLL_SECONDS)) is not None:
             return result
-        connecting.result()
-        del connecting, polls  # those of a thousand waits take a megabyte
+        client = connecting.result()
+        if wait.progress.responded_at is not None:
+            client.expect_arroyo()
+        del client, connecting, polls  # those of a thousand waits take a megabyte
         while True:
             if resolve is not None and not wait.plan.pipeline.pipeline_id:
                 polls = Polls(wait, clock, interval_seconds, log)

@@ -147,6 +147,37 @@ def test_plain_text_from_a_tls_port_is_an_outage(connect: Connect, server: Serve
     assert caught.value.disposition is not Disposition.PERMANENT
 
 
+def test_a_certificate_that_expires_after_arroyo_has_responded_is_an_outage(
+    connect: Connect, serve: Serve, authority: trustme.CA, ca_cert: str
+) -> None:
+    """An ingress may show an expired certificate, or a default one, until the next one is there."""
+    context = server_context(authority, "127.0.0.1")
+    server, valid = serve(context), authority.issue_cert("127.0.0.1")
+    client = connect(server.url(), ca_cert=ca_cert, sleep=lambda _: valid.configure_cert(context))
+    client.ping()
+    client.close()
+    past = datetime.now(UTC) - timedelta(days=1)
+    authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
+    with pytest.raises(ArroyoTlsError, match="is not valid at this time") as caught:
+        client.with_limits(max_elapsed_seconds=0).ping()
+    assert (caught.value.disposition, caught.value.is_fatal) == (Disposition.OUTAGE, False)
+    client.ping()
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["No required SSL certificate was sent", "The plain HTTP request was sent to HTTPS port"]
+)
+def test_a_gateway_that_asks_for_tls_after_arroyo_has_responded_is_an_outage(
+    text: str, client: ArroyoClient, server: Server
+) -> None:
+    refusal = reply(text, 400, content_type="text/html")
+    server.play(reply("Pong"), refusal, refusal, reply("Pong"))
+    client.ping()
+    client.ping()
+    assert len(server.requests) == 4
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 class TestClientCertificates:
     @pytest.fixture
@@ -174,6 +205,31 @@ class TestClientCertificates:
         client = connect(server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key)
         message = tls_error(client, clock)
         assert f"refuses the client certificate {cert!r}" in message
+
+    def test_renewed_in_its_file(
+        self, connect: Connect, server: Server, authority: trustme.CA, ca_cert: str, tmp_path: Path
+    ) -> None:
+        cert, key = write_client_cert(trustme.CA(), tmp_path)
+        files = {"ca_cert": ca_cert, "client_cert": cert, "client_key": key}
+        client = connect(server.url(), **files, sleep=lambda _: write_client_cert(authority, tmp_path))
+        client.expect_arroyo()
+        client.ping()
+        assert len(server.requests) == 1
+
+    def test_loaded_again_with_the_settings(
+        self, connect: Connect, server: Server, authority: trustme.CA, ca_cert: str, tmp_path: Path
+    ) -> None:
+        cert, key = write_client_cert(trustme.CA(), tmp_path)
+        client = connect(server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key, limits=ONCE)
+        Path(cert).write_text("-----BEGIN CERT")
+        # It is just being written.
+        client.reload()
+        write_client_cert(authority, tmp_path)
+        client.reload()
+        client.ping()
+        client.reload()
+        client.ping()
+        assert server.connections == 1
 
 
 def test_server_that_closes_after_the_handshake(

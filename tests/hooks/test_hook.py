@@ -318,6 +318,16 @@ async def test_nothing_slow_is_done_on_the_event_loop(
 # -- a key that is rotated while a client is used ----------------------------------------------------------------
 
 
+def no_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every look-up of a connection fail."""
+
+    def fail(conn_id: str) -> Any:
+        raise RuntimeError("the secrets backend is away")
+
+    monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(fail))
+    monkeypatch.setattr(BaseHook, "aget_connection", staticmethod(fail), raising=False)
+
+
 async def _client(hook: ArroyoHook, where: str) -> ArroyoClient:
     return hook.client if where == "worker" else await hook.get_async_client()
 
@@ -346,6 +356,24 @@ async def test_a_key_that_stays_wrong_is_loaded_only_once_more(
 
 
 @pytest.mark.parametrize("where", ["worker", "triggerer"])
+async def test_a_refused_key_is_reported_if_the_look_up_fails(
+    where: str,
+    hook: ArroyoHook,
+    sandbox: ArroyoSandbox,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the key was rotated is unknown, so a retry of the task may succeed."""
+    connect(as_json(sandbox.url, password="old-key"))
+    client = await _client(hook, where)
+    no_look_up(monkeypatch)
+    with pytest.raises(ArroyoAuthError, match="401") as caught:
+        await asyncio.to_thread(client.ping)
+    assert not caught.value.is_fatal
+    assert "Airflow could not look it up just now" in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["worker", "triggerer"])
 async def test_a_connection_edited_to_another_server_is_an_error(
     where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect
 ) -> None:
@@ -363,12 +391,7 @@ async def test_a_failing_look_up_does_not_end_an_outage(
 ) -> None:
     """A secrets backend may raise anything; Arroyo's outage continues, and can end without it."""
     client = await _client(hook, where)
-
-    def fail(conn_id: str) -> Any:
-        raise RuntimeError("the secrets backend is away")
-
-    monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(fail))
-    monkeypatch.setattr(BaseHook, "aget_connection", staticmethod(fail), raising=False)
+    no_look_up(monkeypatch)
     with pytest.raises(ArroyoNoConnectionError, match="Airflow could not look it up just now"):
         await asyncio.to_thread(client.reload)
     await asyncio.to_thread(client.ping)

@@ -132,7 +132,7 @@ class FakeArroyo:
     def client(self) -> ArroyoClient:
         settings = ClientSettings(base_url="http://arroyo.test:5115")
         client = ArroyoClient(settings, reload=self.reload, clock=self.monotonic)
-        client._link.transport = FakeTransport(self, settings)  # type: ignore[assignment]  # has its two methods
+        client._link.transport = FakeTransport(self, settings)  # type: ignore[assignment]  # has what is used of it
         self.clients.append(client)
         return client
 
@@ -213,6 +213,7 @@ class FakeTransport:
     def __init__(self, server: FakeArroyo, settings: ClientSettings) -> None:
         self._server = server
         self.settings = settings
+        self.files_changed_at = settings.check_files()
         self._is_closed = False
 
     def send(self, request: Request[Any], seconds_left: Callable[[float], float]) -> HttpResponse:

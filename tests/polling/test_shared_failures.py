@@ -19,10 +19,11 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoSettingsError,
 )
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.job_polls import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
-from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, waiting
-from tests.polling.virtual_time import now, pass_time, virtual
+from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan, waiting
+from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual
 from tests.support import Lines
 
 VERSIONS = pytest.mark.parametrize("version", ["0.15", "0.16"])
@@ -464,3 +465,20 @@ async def test_a_bug_ends_the_waits_instead_of_hanging_them(count: int) -> None:
     server.is_broken = False
     server.set("pl_0", "Running")
     assert (await waits.start("pl_0")).outcome is Outcome.REACHED
+
+
+@pytest.mark.parametrize("has_responded", [False, True])
+@virtual
+async def test_a_tls_error_is_an_outage_for_a_wait_that_another_triggerer_began(has_responded: bool) -> None:
+    """This triggerer's own client has had no response yet."""
+    server, clock = FakeArroyo(), VirtualClock()
+    server.many(1)
+    server.fault = always((400, "400 No required SSL certificate was sent"))
+    wait = PipelineWait(a_plan("pl_0", at=clock()), now=clock(), has_responded=has_responded)
+    waits = Waits(server)
+    waits.start("pl_0", wait=wait, clock=clock)
+    await pass_time(300)
+    assert waits.done() == ([] if has_responded else ["error"])
+    server.fault = fine
+    server.set("pl_0", "Running")
+    assert await waits.all_over() == {"reached" if has_responded else "error": 1}
