@@ -273,7 +273,7 @@ class Progress(JsonValue):
         """Record that Arroyo has responded."""
         self.follow(now)
         if self.failing_since is not None and now - self.failing_since >= RESTARTED_SECONDS:
-            self.responding_since = now
+            self.responding_since, self.unreadable_since = now, None
         self.responded_at, self.failures = now, 0
         self.outage_since = self.failing_since = self.last_error = None
 

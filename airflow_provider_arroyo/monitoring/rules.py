@@ -35,9 +35,7 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 
 OLD_SECONDS = 60.0
-"""How many seconds all responses may be stale. No replica lags behind for longer, so the run numbers must have gone
-back, as after restoring a backup.
-"""
+"""How many seconds all responses may be stale; after that, the run numbers went back, as by a restored backup."""
 
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 """States that last until something is requested; ``Failing`` only ends in ``Failed``."""
@@ -59,7 +57,7 @@ _FIRST_READINGS_SECONDS = 5.0
 the second one shows whether it is still measured.
 """
 
-_CUT_SHORT_SECONDS = 2.0
+CUT_SHORT_SECONDS = 2.0
 """How many seconds before the deadline a poll may have been sent that failed only because of the deadline."""
 
 _REST_PER_READING = 10
@@ -153,8 +151,7 @@ class WaitRules:
             return Outcome.REACHED if is_stop else Outcome.FINISHED
         if (withdrawn_at := self._withdrawn_at(job)) is not None:
             return Outcome.WITHDRAWN if now >= withdrawn_at else None
-        gives_up_at = self._gives_up_at(job)
-        if gives_up_at is not None and now >= gives_up_at:
+        if (gives_up_at := self._gives_up_at(job)) is not None and now >= gives_up_at:
             return Outcome.NO_CHECKPOINT
         if self._is_stale(job, now):
             return None
@@ -237,8 +234,10 @@ class WaitRules:
 
     @property
     def may_be_replaced(self) -> bool:
-        """Whether the name may mean another pipeline by now: this one is stopped, and was so when the wait began."""
+        """Whether the name may mean another pipeline by now: this one is gone, or stopped since the wait began."""
         job = self.progress.job
+        if self.progress.missing_since is not None:
+            return bool(self.plan.pipeline.pipeline_id)
         is_stopped = job is not None and job.state == JobState.STOPPED and not job.running_desired
         return is_stopped and all(one.state == JobState.STOPPED for one in self.progress.transitions)
 
@@ -259,8 +258,10 @@ class WaitRules:
         job = p.present_job
         if job is None or p.missing_since is not None:
             return False
-        is_old = p.old_since is not None and p.now - p.old_since >= _CUT_SHORT_SECONDS
-        is_known = not is_old and not self._is_outage
+        is_old = p.old_since is not None and p.now - p.old_since >= CUT_SHORT_SECONDS
+        # What another process saw may be days old.
+        was_seen_here = p.unseen_since in (None, p.responded_at)
+        is_known = was_seen_here and not is_old and not self._is_outage
         return is_known and job.state in AT_WORK and job.running_desired is True
 
     @property
@@ -268,7 +269,7 @@ class WaitRules:
         """Whether Arroyo is unreachable; a last poll that the deadline itself cut short is not an outage."""
         p, since = self.progress, self.progress.failing_since
         has_seen = p.job is not None or p.missing_since is not None
-        return since is not None and (not has_seen or p.now - since >= _CUT_SHORT_SECONDS)
+        return since is not None and (not has_seen or p.now - since >= CUT_SHORT_SECONDS)
 
     # -- when something is due -------------------------------------------------------------------------------------
 
@@ -337,6 +338,8 @@ class WaitRules:
         if p.finding.is_unsettled:
             least = min(least, MEASURED_EVERY_SECONDS)
         due = p.details_at + max(least, _REST_PER_READING * p.details_seconds)
+        if p.unreadable_since is not None:
+            due = min(due, p.unreadable_since + self.plan.outage_tolerance.total_seconds())
         if condition.has_ended(job) and p.details_error is None:
             return None if p.was_read_settled else min(due, p.settled_at)
         return due

@@ -41,7 +41,7 @@ class PipelineWait(WaitRules):
         That wait logged the state, so the first state that this one sees is logged at DEBUG.
     """
 
-    __slots__ = ("_earlier", "_messages", "_over")
+    __slots__ = ("_earlier", "_messages", "_over", "_was_found")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class PipelineWait(WaitRules):
         super().__init__(plan, Progress.restore(progress, plan, now))
         self._messages = Messages(plan, is_repeated=earlier is not None)
         self._earlier = earlier
+        self._was_found = False
         self._over: WaitResult | None = None
         """The result, once the wait has ended."""
         if has_responded and self.progress.responded_at is None:
@@ -72,9 +73,10 @@ class PipelineWait(WaitRules):
         """Count the polls of this wait, including those that were not passed on because nothing had changed."""
         self.progress.stats = self.progress.stats.plus(polls=times)
 
-    def found(self, pipeline: PipelineRef) -> None:
-        """Record which pipeline was found for the name."""
-        self.plan = replace(self.plan, pipeline=pipeline)
+    def found(self, pipeline: PipelineRef, now: float) -> None:
+        """Record which pipeline was found for the name, and that Arroyo has responded."""
+        self._responded(now)
+        self._was_found, self.plan = True, replace(self.plan, pipeline=pipeline)
         self._messages.found(self.plan)
         self.progress.missing_since = None
 
@@ -173,10 +175,9 @@ class PipelineWait(WaitRules):
         elif p.proof.epoch is not None:
             self._messages.proven(p.job, p.proof.epoch)
             p.stats = p.stats.with_checkpoint(plan, now)
-        can_tell = p.failing_since is None and p.jobless_since is None and p.old_since is None
-        if can_tell and p.responded_at is not None:
+        if p.unseen_since is None and p.jobless_since is None and p.old_since is None:
             # As of the last poll: unchanged polls were not passed on.
-            return self._result(self._evaluate(p.job, p.responded_at), now)
+            return self._result(self._evaluate(p.job, p.responded_at or now), now)
         return self._pending(now)
 
     def observe_error(
@@ -259,8 +260,8 @@ class PipelineWait(WaitRules):
         p, plan = self.progress, self.plan
         if p.job is not None or plan.baseline is not None or plan.created_at is not None:
             return True
-        # If it may not be missing, it was looked up.
-        return self._earlier is not None and not plan.may_be_missing
+        # If it may not be missing, an earlier wait looked it up.
+        return (self._was_found or self._earlier is not None) and not plan.may_be_missing
 
     def _responded(self, now: float) -> None:
         """Record that Arroyo has responded."""

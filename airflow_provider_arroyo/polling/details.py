@@ -130,7 +130,8 @@ class DetailReader:
     async def read(self, waiter: Waiter, job: Job) -> None:
         """Read what a wait needs of a job, and let it observe that."""
         wait, at = waiter.wait, waiter.clock.from_monotonic
-        client = single_try(await self._connection.client(), 0.0)
+        tolerance_seconds = waiter.tolerance_seconds if wait.plan.condition else 0.0
+        client = single_try(await self._connection.client(), tolerance_seconds)
         async with self._slots:
             if wait.plan.metric is None:  # metrics are shared
                 now = self._connection.monotonic()

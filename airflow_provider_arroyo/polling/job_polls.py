@@ -99,7 +99,7 @@ class JobPolls:
         self._list_wake = asyncio.Event()
         self._list_seconds: deque[float] = deque([0.0], maxlen=5)
         """How long the last polls of the list took."""
-        self._list_seen_at = float("-inf")
+        self._list_sent_at = self._list_seen_at = float("-inf")
         self._list_has_failed = False
         """Whether the last poll of the list failed although single polls succeeded."""
         self._list_resumes_at = float("-inf")
@@ -139,6 +139,13 @@ class JobPolls:
             del self._targets[target.pipeline_id]
             self._end_single(target)
             self._choose()
+
+    def unanswered_since(self, target: Target) -> float:
+        """Return when the poll of a target was sent that has no response yet; infinity if every poll has one."""
+        sent_at, seen_at = target.sent_at, target.seen_at
+        if target not in self._singles:
+            sent_at, seen_at = self._list_sent_at, self._list_seen_at
+        return sent_at if sent_at > seen_at else float("inf")
 
     def _choose(self) -> None:
         """Start or stop polling the list, depending on the numbers of pipelines and jobs."""
@@ -238,7 +245,7 @@ class JobPolls:
                 self._list_wake.clear()
                 if self._must_parse:
                     self._must_parse, last_body = False, None
-                sent_at = self._monotonic()
+                sent_at = self._list_sent_at = self._monotonic()
                 try:
                     listed = await self._get_list(last_body)
                 except ArroyoError as err:

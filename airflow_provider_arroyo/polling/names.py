@@ -57,7 +57,7 @@ def observe_look_up(
     :raises ArroyoError: if it is unknown whether there is one.
     """
     try:
-        wait.found(look_up())
+        wait.found(look_up(), clock())
     except ArroyoNoSuchNameError as err:
         return wait.observe_missing(clock(), err.elsewhere)
     except ArroyoUnreadableItemError as err:

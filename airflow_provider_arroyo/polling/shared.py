@@ -14,6 +14,7 @@ from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.rules import CUT_SHORT_SECONDS
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.connection import (
@@ -146,9 +147,15 @@ class SharedPoller:
                 # Including those that showed no change, and those sent for others.
                 before, polled = polled, target.polls + self._jobs.list_polls
                 wait.polled(polled - before)
-                if result is None and clock() >= silent_until:
-                    error = f"No poll got a response within {duration(clock() - joined_at)}."
-                    result = wait.observe_error(ArroyoConnectionError(error), clock(), sent_at=joined_at)
+                now, since = clock(), float("inf")
+                if now >= silent_until:
+                    since = joined_at
+                elif now >= wait.ends_at():
+                    # As in a worker, the deadline cuts a poll off.
+                    since = max(joined_at, clock.from_monotonic(self._jobs.unanswered_since(target)))
+                if result is None and now - since >= CUT_SHORT_SECONDS:
+                    error = f"No poll got a response within {duration(now - since)}."
+                    result = wait.observe_error(ArroyoConnectionError(error), now, sent_at=since)
                 if result is None:
                     # After what was due, the same job may count for more: the next poll is observed in any case.
                     target.wants_next = True

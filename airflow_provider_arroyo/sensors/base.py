@@ -168,7 +168,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
             pipeline, is_named = wait.plan.pipeline, self.pipeline_name is not None
-            may_mean_another = is_named and (not pipeline.pipeline_id or wait.may_be_replaced)
+            may_mean_another = is_named and (wait.progress.job is None or wait.may_be_replaced)
             self._defer_wait(
                 wait,
                 {},

@@ -291,6 +291,7 @@ def test_it_fails_at_once_if_no_checkpoint_can_follow(state: str, outcome: Outco
     assert wait.details_due() == settled
     assert move(wait, settled).details_due() == settled
     in_time, late = wait, move(wait, settled)
+    late.observe(job(state, desired=False), settled)
     assert read(late, settled, taken(4), taken(5)).outcome is Outcome.REACHED
     assert read(in_time, settled, taken(4)).outcome is outcome
     assert in_time.details_due() is None
@@ -401,7 +402,21 @@ def test_unreadable_checkpoints_are_an_outage(error: Any) -> None:
     result = fail(wait, T0 + 60, error)
     assert result.outcome is Outcome.ERROR
     assert "could not be read for 1 min (api_outage_tolerance)" in str(result.error)
-    assert read(late, T0 + 61, taken(5)).outcome is Outcome.REACHED
+    # What another process saw may have changed since.
+    assert read(late, T0 + 61, taken(5)).outcome is Outcome.WAITING
+    assert late.observe(job(), T0 + 62).outcome is Outcome.REACHED
+
+
+def test_checkpoints_cannot_be_read_for_as_long_as_polls_fail() -> None:
+    wait = waiting()
+    wait.observe(job(), T0)
+    assert fail(wait, T0, REFUSED).outcome is Outcome.WAITING
+    wait.observe_error(REFUSED, T0 + 1)
+    wait.observe_error(REFUSED, T0 + 50)
+    wait.observe(job(), T0 + 59)
+    assert fail(wait, T0 + 61, REFUSED).outcome is Outcome.WAITING
+    wait.observe(job(), T0 + 120)
+    assert fail(wait, T0 + 121, REFUSED).outcome is Outcome.ERROR
 
 
 def test_no_state_ends_the_wait_while_checkpoints_cannot_be_read() -> None:

@@ -259,7 +259,7 @@ def test_a_deleted_pipeline_may_be_created_again_with_its_id() -> None:
 
 def test_a_name_is_resolved_again_once_its_pipeline_is_deleted_or_down() -> None:
     one = watch(PipelineRef(pipeline_id="", name="orders_per_minute"))
-    one.found(ORDERS)
+    one.found(ORDERS, T0)
     assert f"Watching for Failed: orders_per_minute, id pl_1, {ORDERS.console_url}" in logged(one)
     shown = []
     for number, state in enumerate(("Running", "Stopped")):
@@ -272,6 +272,6 @@ def test_a_name_is_resolved_again_once_its_pipeline_is_deleted_or_down() -> None
     assert one.take_events() == []
     assert one.plan.pipeline == PipelineRef(pipeline_id="", name="orders_per_minute")
     assert not one.observe_missing(T0 + 4).is_over
-    one.found(PipelineRef(pipeline_id="pl_2", name="orders_per_minute"))
+    one.found(PipelineRef(pipeline_id="pl_2", name="orders_per_minute"), T0 + 5)
     one.observe(job("Failed", 1, job_id="job_9"), T0 + 5)
     assert [payload["pipeline_id"] for payload in one.take_events()] == ["pl_2"]

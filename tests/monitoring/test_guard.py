@@ -244,6 +244,18 @@ def test_a_last_poll_cut_short_by_the_deadline_is_not_an_outage() -> None:
     assert "it has been Running for 1 min (run 1)" in str(explain(result, ORDERS))
 
 
+@pytest.mark.parametrize("error", [None, REFUSED])
+def test_a_state_that_only_another_process_saw_does_not_run_at_the_deadline(error: Any) -> None:
+    one, end = guard(), T0 + 7 * DAY
+    one.observe(job("Running"), T0)
+    one.observe_error(REFUSED, end - 40.4)
+    moved = move(one, end)
+    result = moved.tick(end) if error is None else moved.observe_error(error, end + 0.1, sent_at=end)
+    assert result.outcome is TIMED_OUT
+    seen = move(one, end)
+    assert seen.observe(job("Running"), end + 0.1).outcome is REACHED
+
+
 def test_the_plan_of_a_guard_survives_json_and_is_checked() -> None:
     goal = guard().plan
     assert WaitPlan.from_dict(goal.to_dict()) == goal

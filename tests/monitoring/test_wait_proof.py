@@ -305,6 +305,15 @@ def test_a_new_pipeline_may_be_unknown_for_a_moment() -> None:
     assert wait().observe_error(GONE, T0).outcome is Outcome.MISSING
 
 
+def test_a_checkpoint_does_not_make_up_for_a_state_that_only_another_process_saw() -> None:
+    one = wait("Running", until_checkpoint=True)
+    one.observe(job(), T0)
+    moved = move(one, T0 + 60)
+    found = read(moved, T0 + 60, checkpoint(1))
+    assert found.outcome is WAITING
+    assert moved.observe(job("Failed"), T0 + 61).outcome is Outcome.FAILED
+
+
 def test_a_vanished_job_is_not_reported_in_its_old_state() -> None:
     sensor = wait("Finished", heartbeat=60)
     sensor.observe(job(), T0)

@@ -145,6 +145,22 @@ def assert_same(seen: Seen, expected: Seen) -> None:
     assert seconds == pytest.approx(expected_seconds, abs=INTERVAL + 0.01)
 
 
+@MODES
+@pytest.mark.parametrize("hangs, outcome", [(1.5, Outcome.REACHED), (25.0, Outcome.TIMED_OUT)])
+def test_a_last_poll_without_a_response_does_not_let_a_guard_succeed(
+    mode: str, hangs: float, outcome: Outcome
+) -> None:
+    story = [(-0.05, ("set", "Running", 1, True)), (75.0 - hangs, ("away", 99.0, "hangs"))]
+    options: dict[str, Any] = {"timeout": 75.0, "timeout_is_success": True}
+    for seen in (
+        in_a_worker("0.16", story, {"Stopped"}, **options),
+        in_a_triggerer(mode, "0.16", story, {"Stopped"}, **options),
+    ):
+        assert seen[0].outcome is outcome
+        assert seen[0].waited_seconds == pytest.approx(75.0, abs=INTERVAL)
+        assert seen[0].is_outage is (outcome is Outcome.TIMED_OUT)
+
+
 OUTAGES: list[Answer] = ["refused", (503, "away"), (200, "<html>Log in</html>"), "hangs"]
 
 

@@ -73,6 +73,34 @@ async def test_a_long_list_is_read_rarely() -> None:
     assert 8 <= server.count(CHECKPOINTS) <= 11
 
 
+@pytest.mark.parametrize("mode", ["worker", "triggerer"])
+@virtual
+async def test_a_list_may_take_as_long_as_a_poll(mode: str) -> None:
+    def slow(server: FakeArroyo) -> FakeArroyo:
+        server.set("pl_0", "Running")
+        server.checkpoint("pl_0", 1)
+        server.seconds = lambda kind, of: 6.0 if kind == CHECKPOINTS else 0.0
+        return server
+
+    condition = CheckpointCondition(min_epoch=1)
+    if mode == "worker":
+        time = ManualTime()
+        clock = VirtualClock(monotonic=time)
+        result = poll_until(
+            slow(FakeArroyo(monotonic=time, spend=time.sleep)).client(),
+            PipelineWait(plan("pl_0", condition, EPOCH), now=EPOCH),
+            clock=clock,
+            interval_seconds=INTERVAL,
+            log=a_logger(),
+            sleep=time.sleep,
+        )
+    else:
+        clock = VirtualClock()
+        wait = PipelineWait(plan("pl_0", condition, clock()), now=clock())
+        result = await Waits(slow(FakeArroyo())).start("pl_0", wait=wait, clock=clock, interval=INTERVAL)
+    assert (result.outcome, result.waited_seconds) == (Outcome.REACHED, 6.0)
+
+
 @virtual
 async def test_a_hanging_list_delays_no_other_wait_and_no_deadline() -> None:
     server = FakeArroyo()

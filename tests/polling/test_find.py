@@ -14,7 +14,12 @@ import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoNoSuchNameError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoConnectionError,
+    ArroyoForeignResponseError,
+    ArroyoNoSuchNameError,
+    ArroyoNotFoundError,
+)
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -27,8 +32,8 @@ from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.adapters import BROKEN_PIPELINE, NAMELESS, DamagingAdapter
-from tests.polling.support import patient, until
-from tests.polling.virtual_time import VirtualClock, now, virtual
+from tests.polling.support import LIMIT_SECONDS, patient, until
+from tests.polling.virtual_time import EPOCH, VirtualClock, now, virtual
 from tests.support import ENDLESS, Lines
 
 
@@ -225,7 +230,7 @@ async def test_in_an_outage_nothing_is_searched_for(
 ) -> None:
     stopped, clock = _stopped(client, sandbox), SteadyClock()
     wait = waiting(clock, seconds=1000)
-    wait.found(PipelineRef(pipeline_id=stopped, name="orders"))
+    wait.found(PipelineRef(pipeline_id=stopped, name="orders"), clock())
     wait.observe(client.get_job(stopped), clock())
     wait.observe_error(ArroyoConnectionError("No response."), clock())
     assert wait.may_be_replaced
@@ -327,6 +332,43 @@ async def test_a_name_is_looked_up_even_after_the_deadline(
     else:
         result = await watch_name(sandbox, wait, clock, [])
     assert result.job is not None
+
+
+@pytest.mark.parametrize("mode", ["worker", "triggerer"])
+async def test_a_pipeline_that_is_deleted_before_its_first_poll_is_searched_for_again(
+    mode: str, client: ArroyoClient, sandbox: ArroyoSandbox
+) -> None:
+    gone, clock = client.create_pipeline(name="orders", query=ENDLESS), FakeClock()
+    wait = waiting(clock, seconds=1000)
+    wait.found(PipelineRef(pipeline_id=gone.id, name="orders"), clock())
+    sandbox.store.pipelines.pop(gone.id)
+    later = client.create_pipeline(name="orders", query=ENDLESS)
+    if mode == "worker":
+        result = await asyncio.to_thread(find, client, wait, clock)
+    else:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            result = await watch_name(sandbox, wait, SteadyClock(), [])
+    assert (result.outcome, wait.plan.pipeline.pipeline_id) == (Outcome.REACHED, later.id)
+
+
+def test_a_required_pipeline_that_is_deleted_before_its_first_poll_was_deleted() -> None:
+    clock = FakeClock()
+    wait = waiting(clock, may_be_missing=False)
+    wait.found(PipelineRef(pipeline_id="pl_1", name="orders"), clock())
+    result = wait.observe_error(ArroyoNotFoundError("Pipeline not found", status=404), clock())
+    assert result.outcome is Outcome.DELETED
+
+
+def test_a_look_up_that_succeeds_is_a_response_of_arroyo() -> None:
+    wait = waiting(VirtualClock(monotonic=lambda: 0.0), seconds=1000)
+    for seconds in range(20):
+        wait.observe_error(ArroyoConnectionError("No response."), EPOCH + seconds)
+    wait.found(PipelineRef(pipeline_id="pl_1", name="orders"), EPOCH + 20)
+    assert any(one.text.startswith("Arroyo reachable again after 20") for one in wait.messages())
+    page = ArroyoForeignResponseError("A gateway's page", status=502)
+    results = [wait.observe_error(page, EPOCH + 21 + seconds) for seconds in range(599)]
+    assert {result.outcome for result in results} == {Outcome.WAITING}
+    assert wait.observe_error(page, EPOCH + 620).outcome is Outcome.UNREACHABLE
 
 
 async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox) -> None:

@@ -22,7 +22,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self.wait = self.plan = self.clock = self.progress = self
-        self.metric, self.finding = "a metric", None
+        self.metric = self.condition = "a metric"
+        self.finding, self.tolerance_seconds = None, 0.0
         self.seen: list[Any] = []
 
     def from_monotonic(self, seconds: float) -> float:
