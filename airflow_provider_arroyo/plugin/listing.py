@@ -26,6 +26,9 @@ _MAX_ASKED = 20
 _ASK_SECONDS = 2.0
 """How long that may take, in seconds, before the list is fetched again."""
 
+_PAGE_SECONDS = 15.0
+"""How long a page of the list of pipelines may take, in seconds: it may contain thousands."""
+
 _NO_JOB_SECONDS = 10.0
 """How long a pipeline is left alone after its job could not be read, in seconds: it would delay the others."""
 
@@ -128,8 +131,9 @@ def _read(
     :param until_known: whether all older pipelines than a known one are known, too.
     """
     room, newest_known = MAX_PIPELINES - len(known), 0
+    pipelines = client.with_limits(first_try_seconds=_PAGE_SECONDS).iter_pipelines()
     try:
-        for pipeline in client.iter_pipelines() if room > 0 else ():
+        for pipeline in pipelines if room > 0 else ():
             row = known.get(pipeline.id)
             listed.append(row.facts.updated(pipeline) if row else facts_of(pipeline))
             wanted.discard(pipeline.id)

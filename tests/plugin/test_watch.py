@@ -15,6 +15,7 @@ import requests
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.plugin import reader, service, watch
 from airflow_provider_arroyo.plugin.service import MAX_THREADS, Service, in_few_threads
@@ -317,6 +318,22 @@ async def test_one_new_pipeline_costs_one_page(version: str) -> None:
         await bench.refresh()
         assert "new" in bench.names()
         assert bench.requests("*/pipelines") == pages + 1
+
+
+async def test_a_long_page_of_pipelines_may_take_longer_than_other_requests(
+    bench: WatchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: list[float] = []
+    iterate = ArroyoClient.iter_pipelines
+
+    def noted(client: ArroyoClient) -> Iterator[Pipeline]:
+        seconds.append(client.limits.first_try_seconds)
+        return iterate(client)
+
+    monkeypatch.setattr(ArroyoClient, "iter_pipelines", noted)
+    await bench.refresh()
+    assert len(bench.names()) == 3
+    assert min(seconds) > service.REQUEST_SECONDS
 
 
 async def test_a_pipeline_that_could_not_be_read_is_shown_once_it_can_be(bench: WatchBench) -> None:
