@@ -6,7 +6,7 @@ The list of jobs is fetched every two seconds; that of pipelines, which is long,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,8 @@ _ASK_SECONDS = 2.0
 _PAGE_SECONDS = 15.0
 """How long a page of the list of pipelines may take, in seconds: it may contain thousands."""
 
-_NO_JOB_SECONDS = 10.0
-"""How long a pipeline is left alone after its job could not be read, in seconds: it would delay the others."""
+_REST_SECONDS = 10.0
+"""How long a pipeline that could not be read is left alone, in seconds: it would delay the others."""
 
 _NOT_LISTED_SECONDS = 300.0
 """How long a job whose pipeline is not in the list causes no further list, in seconds."""
@@ -83,34 +83,45 @@ class Listing:
         self._is_complete = True
 
     async def _match_jobs(self) -> None:
-        """Ask for the jobs of pipelines on 0.15, shown pipelines first."""
-        watch = self._watch
-        began = watch.clock()
-        rows = [row for row in watch.snapshot.rows.values() if row.job is None and row.job_due_at <= began]
+        """Ask for the jobs of pipelines on 0.15, those of shown pipelines first."""
+        rows = [row for row in self._watch.snapshot.rows.values() if row.job is None]
         rows.sort(key=lambda row: (not self._is_shown(row.pipeline_id), -row.facts.created))
-        for row in rows[:_MAX_ASKED]:
-            job: Job | None = None
-            try:
-                job = await watch.send(endpoints.get_job(row.pipeline_id))
-            except ArroyoNotFoundError:
-                watch.snapshot.drop(row.pipeline_id)
-                continue
-            except (ArroyoError, ValueError) as error:
-                # This concerns one pipeline; an outage shows at the next fetch of the list.
-                log.debug("No job of pipeline %s: %s", row.pipeline_id, error)
-            if job is not None:
-                watch.snapshot.pipeline_of_job[job.id] = row.pipeline_id
-                self._not_listed.pop((None, job.id), None)
-            else:
-                row.job_due_at = watch.clock() + _NO_JOB_SECONDS
-            if watch.clock() > began + _ASK_SECONDS:
-                return
+        await self._ask(rows, self._match_job)
+
+    async def _match_job(self, row: Row) -> bool:
+        """Ask for a pipeline's job; return whether there is one."""
+        snapshot = self._watch.snapshot
+        try:
+            job = await self._watch.send(endpoints.get_job(row.pipeline_id))
+        except ArroyoNotFoundError:
+            snapshot.drop(row.pipeline_id)
+            return True
+        except (ArroyoError, ValueError) as error:
+            log.debug("No job of pipeline %s: %s", row.pipeline_id, error)
+            return False
+        if job is not None:
+            snapshot.pipeline_of_job[job.id] = row.pipeline_id
+            self._not_listed.pop((None, job.id), None)
+        return job is not None
 
     async def describe_replaced(self) -> None:
         """Describe the pipelines that have another job than before: each may be another one with the same id."""
         rows = [row for row in self._watch.snapshot.rows.values() if not row.is_described]
-        for row in rows[:_MAX_ASKED]:
-            if not await self._watch.describe(row):
+        await self._ask(rows, self._watch.describe)
+
+    async def _ask(self, rows: list[Row], ask: Callable[[Row], Awaitable[bool]]) -> None:
+        """Ask about single pipelines, but not for long, and not at once about those that could not be read.
+
+        :param rows: the pipelines.
+        :param ask: asks about one, and returns whether it could be read. A failure concerns one pipeline; an outage
+            shows at the next fetch of the list.
+        """
+        clock = self._watch.clock
+        began = clock()
+        for row in [row for row in rows if row.due_at <= began][:_MAX_ASKED]:
+            if not await ask(row):
+                row.due_at = clock() + _REST_SECONDS
+            if clock() > began + _ASK_SECONDS:
                 return
 
 

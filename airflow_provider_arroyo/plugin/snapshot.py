@@ -35,7 +35,7 @@ class Row:
     :param failure: why it failed, without secrets.
     :param described_job: its job when it was last described; another job may belong to another pipeline with the same
         id.
-    :param job_due_at: when its job may be asked for again, on 0.15, by the monotonic clock.
+    :param due_at: when Arroyo may be asked again for its job, on 0.15, or its description, by the monotonic clock.
     :param old_since: since when all responses have been about an earlier run or job, seconds since the epoch;
         otherwise None.
     :param restarts: how many of its restarts were seen.
@@ -51,7 +51,7 @@ class Row:
     job: Job | None = None
     failure: dict[str, Any] | None = None
     described_job: str | None = None
-    job_due_at: float = float("-inf")
+    due_at: float = float("-inf")
     old_since: float | None = None
     restarts: int = 0
     since: float | None = None

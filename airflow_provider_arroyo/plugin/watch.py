@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.request import seconds_ahead
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoSettingsError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
 from airflow_provider_arroyo.plugin.definition import Definitions
 from airflow_provider_arroyo.plugin.facts import Facts
 from airflow_provider_arroyo.plugin.listing import Listing
@@ -179,12 +179,12 @@ class Watch:
         return client
 
     async def describe(self, row: Row) -> bool:
-        """Read a pipeline's description again; return whether the server responds."""
+        """Read a pipeline's description again; return whether it could be read."""
         try:
             facts: Facts = await self.send(endpoints.get_pipeline(row.pipeline_id), row.facts.updated)
         except (ArroyoError, ValueError) as error:
             log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
-            return isinstance(error, ArroyoNotFoundError)
+            return False
         self.snapshot.take_facts(row, facts)
         return True
 

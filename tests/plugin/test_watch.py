@@ -187,7 +187,7 @@ async def test_a_new_pipeline_with_a_known_id_shows_nothing_until_it_is_describe
         assert row.failure["text"].startswith("Not shown")
         assert bench.watch.error is None
         sandbox.faults.not_json(path=f"*{own}", body=json.dumps(described), **as_json)
-        await bench.refresh()
+        await bench.refresh(after=10.0)
         row = bench.row("new")
         assert row.is_described
         assert row.failure == {"text": "login with *** refused", "domain": "user"}
@@ -387,6 +387,24 @@ async def test_many_pipelines_whose_jobs_cannot_be_read_do_not_hide_the_others()
         for _ in range(3):
             await bench.refresh()
         assert bench.watch.snapshot.rows[oldest].job is not None
+
+
+async def test_a_replaced_pipeline_that_cannot_be_described_does_not_hide_the_others(
+    bench: WatchBench,
+) -> None:
+    first, *others = await asyncio.to_thread(listed, bench)
+    await bench.refresh()
+    jobs = await asyncio.to_thread(requests.get, f"{bench.sandbox.url}/api/v1/jobs", timeout=30)
+    replaced = [{**job, "id": f"{job['id']}-new"} for job in jobs.json()["data"]]
+    as_json = {"content_type": "application/json", "times": None}
+    bench.sandbox.faults.not_json(path="*/v1/jobs", body=json.dumps({"data": replaced}), **as_json)
+    fault = bench.sandbox.faults.status(500, path=f"*/{first}", times=None)
+    await bench.refresh()
+    rows = bench.watch.snapshot.rows
+    assert [rows[one].is_described for one in (first, *others)] == [False, True, True]
+    bench.sandbox.faults.remove(fault)
+    await bench.refresh(after=10.0)
+    assert rows[first].is_described
 
 
 @pytest.mark.parametrize("bench", ["0.15"], indirect=True)
