@@ -153,10 +153,9 @@ class ConnectedTask:
 
         store, rule = self._state_store, self._name_rule(name, is_changed=is_changed)
         found = resolve_name(client, name, **rule)
+        # If none is alive, a task that only waits may want one that is still to be created.
         if store is not None and (is_changed or found.is_alive) and rule["noted_id"] != found.pipeline.id:
-            # If none is alive, the wanted pipeline may still be created.
-            meant_id = found.pipeline.id if found.is_alive else None
-            store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": meant_id})
+            store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": found.pipeline.id})
         return found.pipeline
 
     def _name_rule(self, name: str, *, is_changed: bool = False) -> dict[str, Any]:
@@ -165,16 +164,26 @@ class ConnectedTask:
         # Clearing a finished run resets its start date; then only its due date lies before the first try.
         is_new_start = is_changed and bool(getattr(run, "clear_number", None))
         began = getattr(run, "run_after" if is_new_start else "start_date", None)
-        noted = self._note(name)
-        # Either an earlier try noted that it saw a pipeline, or Airflow stores no notes.
-        may_have_met = self._state_store is None or bool(noted)
+        noted_id = self._note(name).get("pipeline_id")
+        # A try notes what it finds before it does anything. By the time of a clear, the note may be gone.
+        has_found_none = self._state_store is not None and noted_id is None and not self._was_cleared
+        may_have_met = ti.try_number > 1 and not has_found_none
         return {
             "namespace": self.hook.namespace.name,
-            "noted_id": noted.get("pipeline_id"),
+            "noted_id": noted_id,
             # A server on SQLite stores whole seconds.
-            "began_micros": int(began.timestamp()) * 1_000_000 if ti.try_number > 1 and began else None,
+            "began_micros": int(began.timestamp()) * 1_000_000 if may_have_met and began else None,
             "own_run": (ti.dag_id, ti.run_id) if is_changed and may_have_met else None,
         }
+
+    @property
+    def _was_cleared(self) -> bool:
+        """Whether the task, or another one of its DAG run, has been cleared."""
+        if getattr(self._context.get("dag_run"), "clear_number", None):
+            return True
+        # The number does not count a clear that leaves the DAG run as it is, but each clear allows all retries again.
+        tries = getattr(self._ti, "max_tries", None)
+        return isinstance(tries, int) and tries > (getattr(self, "retries", None) or 0)
 
     def _note(self, name: str) -> Mapping[str, Any]:
         """Return what an earlier try stored about a name; empty if it stored nothing or Airflow cannot store it."""

@@ -26,7 +26,8 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
     :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
-        several are alive, the task fails and lists them. Templated.
+        several are alive, the task fails and lists them. A retry means the same pipeline as the first try; Airflow
+        before 3.3 cannot remember it, so there a retry fails if none is alive. Templated.
     :param stop_first: whether to stop a running pipeline first, default True; with False, a running pipeline fails
         the task, and nothing is changed.
     :param mode: how to stop it: ``"checkpoint"`` (default: its sinks commit their open transactions), ``"graceful"``,
@@ -44,6 +45,8 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` as last seen, and
         ``missing`` (whether there was nothing to delete).
     :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if the first try finds no pipeline with this ``pipeline_id``, and ``if_missing`` is
+        ``"fail"``.
     :raises ArroyoTaskError: if the pipeline runs and ``stop_first`` is False, does not stop in time, is asked to run
         again meanwhile, or does not exist.
     """
@@ -110,6 +113,11 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
         return self._wait_for_stop(pipeline, job, mode, began, {})
 
+    def _name_rule(self, name: str, *, is_changed: bool = False) -> dict[str, Any]:
+        rule = super()._name_rule(name, is_changed=is_changed)
+        # An earlier try may have deleted the one that was meant, and what is left may be older than the DAG run.
+        return {**rule, "must_be_alive": rule["own_run"] is not None}
+
     def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
         return self._delete(pipeline, job)
 
@@ -131,6 +139,9 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
     def _missing(self, error: ArroyoError, pipeline: PipelineRef) -> dict[str, Any]:
         was_deleted = self._ti.try_number > 1 and isinstance(error, ArroyoNotFoundError)
         if self.if_missing == "fail" and not was_deleted:
+            if self.pipeline_id is not None and isinstance(error, ArroyoNotFoundError):
+                # A retry would take it for deleted by this try.
+                error.is_fatal = True
             raise error
         why = "An earlier try deleted it" if was_deleted else "There is nothing to delete"
         self.log.warning("%s: %s", why, error)

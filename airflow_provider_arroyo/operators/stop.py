@@ -37,7 +37,8 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
     :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
         the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
         retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
-        if a pipeline of that name was created since the DAG run began, unless the run itself created it. Templated.
+        if a pipeline of that name was created since the DAG run began, unless the run itself created it and there is
+        no older one. Templated.
     :param mode: ``"checkpoint"`` (default: take a final checkpoint, from which it can be resumed), ``"graceful"``,
         ``"immediate"`` or ``"force"``. Templated.
     :param wait_for_completion: whether to wait until it has stopped, default True.

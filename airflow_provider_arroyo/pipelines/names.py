@@ -43,6 +43,7 @@ def resolve_name(
     noted_id: str | None = None,
     began_micros: int | None = None,
     own_run: tuple[str, str] | None = None,
+    must_be_alive: bool = False,
     polled_micros: int | None = None,
 ) -> Named:
     """Return the pipeline that a name means: the one that is alive, or the newest if none is alive.
@@ -58,6 +59,8 @@ def resolve_name(
     :param own_run: dag id and run id of a task that changes the pipeline, and whose earlier try may have removed the
         older one. A pipeline that was created since the run began, but not by the run itself, may then be the
         successor even if no older one is left. Default None, a task that changes nothing.
+    :param must_be_alive: whether the name means none that is not alive, because an earlier try of a delete may have
+        deleted the one that was meant; default False.
     :param polled_micros: when the same wait first looked up the name, by this machine's clock; the name means the
         pipeline that was alive then. Default None, this is the first time.
     :raises ArroyoNoSuchNameError: if none has that name.
@@ -92,6 +95,12 @@ def resolve_name(
     alive = [one for one in found if one.is_alive]
     if len(alive) > 1:
         raise _ambiguous(name, f"{len(alive)} pipelines are named {shorten(name, 80)!r}", alive)
+    if must_be_alive and not alive:
+        what = (
+            f"No pipeline named {shorten(name, 80)!r} is alive, and an earlier try of this task may have deleted the "
+            "one that was meant. Nothing more was deleted"
+        )
+        raise _ambiguous(name, what, found)
     # A server on SQLite lists pipelines of the same second in the order of their creation.
     meant = alive[0] if alive else sorted(found, key=lambda one: one.pipeline.created_at_micros)[-1]
     if began_micros is not None:

@@ -170,6 +170,18 @@ def test_a_change_must_not_mean_a_newer_pipeline_unless_its_run_created_it(
         assert [one[0] for one in caught.value.candidates] == [submitted]
 
 
+def test_a_delete_whose_earlier_try_may_have_deleted_means_none_that_is_not_alive(bench: Bench) -> None:
+    old, new, began = _with_successor(bench)
+    bench.sandbox.advance(5)
+    began += 60_000_000
+    found = resolve_name(bench.client, SPEC.name, began_micros=began, must_be_alive=True)
+    assert found.pipeline.id == new
+    bench.change(new, 0, "stop", 5)
+    with pytest.raises(ArroyoAmbiguousNameError, match="may have deleted the one that was meant") as caught:
+        resolve_name(bench.client, SPEC.name, began_micros=began, must_be_alive=True)
+    assert {one[0] for one in caught.value.candidates} == {old, new}
+
+
 # -- from a rescheduled sensor's second poke on ----------------------------------------------------------------------
 
 

@@ -129,6 +129,7 @@ class FakeTaskInstance:
     run_id: str = "a_run"
     map_index: int = -1
     try_number: int = 1
+    max_tries: int | None = None
     state: str | None = "running"
     xcoms: dict[str, Any] = field(default_factory=dict)
     first_reschedule_date: datetime | None = None

@@ -85,7 +85,7 @@ ALIVE = ("created", "running")
 AT_REST = ("stopped", "failed", "failed, asked to stop")
 
 
-def made(operator: Any, pipeline_id: str, **arguments: Any) -> Make:
+def made(operator: Any, pipeline_id: str | None, **arguments: Any) -> Make:
     given = {"task_id": "a_task", "pipeline_id": pipeline_id, "timeout": 30, **arguments}
     if operator is not ArroyoDeletePipelineOperator:
         given.setdefault("stable_for", 0.3)
@@ -330,7 +330,11 @@ def test_a_lost_delete_succeeds(after_effect: bool, sandbox: ArroyoSandbox, arra
 
 
 def test_a_missing_pipeline_is_an_error_or_a_success(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
-    assert isinstance(run_task(delete("pl_nothing"), SYNC).error, ArroyoTaskError)
+    """After an error, Airflow must not retry: the retry would be a success."""
+    assert isinstance(run_task(delete("pl_nothing"), SYNC).error, ArroyoFatalTaskError)
+    # A pipeline of that name may be created later.
+    by_name = run_task(made(ArroyoDeletePipelineOperator, None, pipeline_name="nothing"), SYNC)
+    assert isinstance(by_name.error, ArroyoTaskError)
     assert succeeded(run_task(delete("pl_nothing", if_missing="succeed"), SYNC))["missing"] is True
     later = run_task(delete("pl_nothing"), SYNC, FakeTaskInstance(try_number=2))
     assert succeeded(later)["missing"] is True

@@ -66,23 +66,82 @@ def test_a_cleared_stop_of_an_ended_run_never_stops_the_successor(arrange: Arran
     assert arrange.state(new) == "Running"
 
 
+def _delete(**mode: Any) -> Any:
+    return ArroyoDeletePipelineOperator(task_id="a_task", pipeline_name="orders", **mode)
+
+
 @pytest.mark.parametrize("make_store", [lambda: None, StateStore], ids=["before 3.3", "3.3"])
 def test_a_second_try_of_a_delete_does_not_delete_the_successor(
     sandbox: ArroyoSandbox, arrange: Arrange, make_store: Callable[[], StateStore | None]
 ) -> None:
     store = make_store()
-
-    def make(**mode: Any) -> Any:
-        return ArroyoDeletePipelineOperator(task_id="a_task", pipeline_name="orders", **mode)
-
     old = arrange.pipeline("Running")
     arrange.client.patch_pipeline(old, stop="immediate")
     arrange.until(old, "Stopped")
-    assert run_task(make, SYNC, FakeTaskInstance(state_store=store)).error is None
+    assert run_task(_delete, SYNC, FakeTaskInstance(state_store=store)).error is None
     sandbox.advance(2)
     new = arrange.pipeline("Running")
-    ended = run_task(make, SYNC, _second_try(store))
-    assert "may have meant another one of that name, which is gone now" in str(ended.error)
+    ended = run_task(_delete, SYNC, _second_try(store))
+    if store is None:
+        assert "may have meant another one of that name, which is gone now" in str(ended.error)
+    else:
+        assert ended.result["missing"] is True
+    assert arrange.state(new) == "Running"
+
+
+@pytest.mark.parametrize("state", ["Running", "Stopped"])
+@pytest.mark.parametrize("memory", ["none, before 3.3", "noted", "cleared without a note"])
+def test_a_second_try_of_a_delete_does_not_delete_the_next_older_one(
+    sandbox: ArroyoSandbox, arrange: Arrange, memory: str, state: str
+) -> None:
+    """Both were created before the DAG run began."""
+    store = None if memory == "none, before 3.3" else StateStore()
+    older, newest = _old_and_new(arrange)
+    if state == "Stopped":
+        arrange.client.patch_pipeline(newest, stop="immediate")
+        arrange.until(newest, "Stopped")
+    first = run_task(_delete, SYNC, FakeTaskInstance(state_store=store))
+    assert first.result["pipeline_id"] == newest
+    began = datetime.now(UTC) + timedelta(hours=1)
+    again = FakeTaskInstance(try_number=2, run_start_date=began, run_after=began, state_store=store)
+    if memory == "cleared without a note":
+        again.state_store, again.clear_number = StateStore(), 1
+    ended = run_task(_delete, SYNC, again)
+    if memory == "noted":
+        assert ended.result["missing"] is True
+    else:
+        assert "is alive, and an earlier try of this task may have deleted the one" in str(ended.error)
+        assert f"name the one you mean by pipeline_id:\n  {older} (Stopped" in str(ended.error)
+    assert set(sandbox.store.pipelines) == {older}
+
+
+@pytest.mark.parametrize(
+    "make", [stop(None, pipeline_name="orders"), _delete, sense(None, "Running", pipeline_name="orders")]
+)
+def test_a_retry_whose_earlier_tries_found_nothing_means_what_the_first_would_have(
+    arrange: Arrange, make: Any
+) -> None:
+    """They met an outage, for example, so that no note was stored. The DAG submits one in each run."""
+    _, new = _old_and_new(arrange)
+    ended = run_task(make, SYNC, _second_try(StateStore()))
+    assert ended.error is None, ended.error
+    assert ended.result["pipeline_id"] == new
+
+
+@pytest.mark.parametrize("cleared", [{"clear_number": 1}, {"max_tries": 1}])
+@pytest.mark.parametrize("is_older_left", [True, False])
+def test_a_clear_never_stops_the_successor_even_if_the_note_is_gone(
+    arrange: Arrange, cleared: dict[str, Any], is_older_left: bool
+) -> None:
+    due = datetime.now(UTC) - timedelta(minutes=1)
+    old, new = _old_and_new(arrange)
+    if not is_older_left:
+        arrange.client.delete_pipeline(old)
+    ti = FakeTaskInstance(
+        try_number=2, run_start_date=due, run_after=due, state_store=StateStore(), **cleared
+    )
+    ended = run_task(stop(None, pipeline_name="orders"), SYNC, ti)
+    assert "was created after this DAG run began" in str(ended.error)
     assert arrange.state(new) == "Running"
 
 
