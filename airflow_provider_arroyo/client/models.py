@@ -7,7 +7,7 @@ on. Times are microseconds since the epoch, as on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -145,6 +145,19 @@ class PipelineGraph(ApiModel):
 
     nodes: tuple[PipelineNode, ...] = wire(is_required=True, default=())
     edges: tuple[PipelineEdge, ...] = wire(is_required=True, default=())
+
+    def redacted(self, secrets: Collection[str]) -> Self:
+        """Return the graph as it may be shown, see :attr:`PipelineNode.label`.
+
+        :param secrets: the SQL's secret values, from :func:`.secret_values`.
+        """
+        from airflow_provider_arroyo.client.text_secrets import redact_values
+
+        nodes = []
+        for node in self.nodes:
+            operator, description = (redact_values(one, secrets) for one in (node.operator, node.description))
+            nodes.append(replace(node, operator=operator, description=description))
+        return replace(self, nodes=tuple(nodes))
 
     @property
     def parallelism(self) -> int | None:

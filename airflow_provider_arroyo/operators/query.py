@@ -18,7 +18,6 @@ from airflow_provider_arroyo.client.checks import (
     check_sql,
     check_text,
 )
-from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError
 from airflow_provider_arroyo.hooks.masking import hide_values
@@ -194,7 +193,7 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
     :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``graph``: the ``nodes`` (``node_id, operator, description, parallelism``) and ``edges`` (``src_id,
-        dest_id, key_type, value_type, edge_type``) of the dataflow that Arroyo would run.
+        dest_id, key_type, value_type, edge_type``) of the dataflow that Arroyo would run, without secrets.
     :raises ValueError: if an argument is invalid, before any request.
     :raises ArroyoFatalTaskError: if Arroyo refuses the SQL; with each message, its line and column, and the marked
         position.
@@ -207,13 +206,14 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate the SQL; return the task's result."""
+        from airflow_provider_arroyo.client.sql_secrets import secret_values
         from airflow_provider_arroyo.pipelines.sql_errors import check_query
 
         with self._rendered_arguments():
             query, udfs = rendered_query(self.query), self._checked_udfs()
         graph = check_query(self._client(), query, udfs)
         self.log.info("Arroyo accepts the SQL: %d operators", len(graph.nodes))
-        return {"graph": asdict(graph)}
+        return {"graph": asdict(graph.redacted(secret_values(query)))}
 
 
 class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
@@ -239,7 +239,8 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
         ``rows`` (each a dict) and ``missed_rows`` (how many rows were produced before reading began).
     :raises ValueError: if an argument is invalid, before any request.
     :raises ArroyoFatalTaskError: if Arroyo refuses the SQL.
-    :raises ArroyoTaskError: if the preview fails or never runs, or its rows do not pass the check.
+    :raises ArroyoTaskError: if the preview fails, restarts without any rows or never runs, or its rows do not pass
+        the check.
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
@@ -294,11 +295,11 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
             seen = preview.read(max_rows=self.max_rows, seconds=self.timeout.total_seconds())
         finally:
             preview.stop()
-        if seen.job is not None and seen.job.state == JobState.FAILED:
+        if seen.has_failed and seen.job is not None:
             from airflow_provider_arroyo.monitoring.result import WaitResult
 
-            wanted = (JobState.RUNNING.value, JobState.FINISHED.value)
-            self._fail(WaitResult(outcome=Outcome.FAILED, job=seen.job, target_states=wanted), pipeline)
+            goal = "Running or Finished without a restart"
+            self._fail(WaitResult(outcome=Outcome.FAILED, job=seen.job, goal=goal), pipeline)
         if not seen.has_run:
             state = seen.job.state if seen.job else "without a job"
             raise ArroyoError(

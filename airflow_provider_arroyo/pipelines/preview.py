@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import OutputBatch
-from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, StopMode
+from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState, StopMode
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import (
@@ -44,6 +44,16 @@ class Previewed:
     rows: list[dict[str, Any]]
     missed_rows: int = 0
     has_run: bool = True
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has failed, or keeps failing and starting again without any rows, as on Arroyo 0.15."""
+        if self.job is None or self.job.state in (JobState.FAILING, JobState.FAILED):
+            return self.job is not None
+        if self.rows or self.job.state in (JobState.STOPPED, JobState.FINISHED):
+            return False
+        # Nobody restarts a preview.
+        return self.job.run_id > 1 or self.job.state == JobState.RECOVERING
 
 
 class Preview:

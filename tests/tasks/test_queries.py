@@ -14,6 +14,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTas
 from airflow_provider_arroyo.operators.arroyo import ArroyoPreviewQueryOperator, ArroyoValidateQueryOperator
 from airflow_provider_arroyo.pipelines.preview import Preview
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests import canaries
 from tests.support import ENDLESS
 
 from .harness import FakeTaskInstance
@@ -59,6 +60,16 @@ def test_a_valid_query_returns_its_graph(sandbox: ArroyoSandbox) -> None:
     assert len(graph["nodes"]) == len(graph["edges"]) + 1
     assert graph["nodes"][0]["operator"]
     assert sandbox.store.pipelines == {}
+
+
+@pytest.mark.parametrize("connector", ["webhook", "filesystem", "delta"])
+def test_the_graph_of_a_valid_query_contains_no_secret(connector: str, sandbox: ArroyoSandbox) -> None:
+    """Its nodes name the address that they write to."""
+    insert = f"INSERT INTO {connector}_t SELECT counter FROM impulse;"
+    nodes = run(validate(f"{ENDLESS}\n{canaries.TABLES[connector]}\n{insert}"))["graph"]["nodes"]
+    (sink,) = [one["description"] for one in nodes if "://" in one["description"]]
+    assert "***" in sink
+    assert not canaries.leaked(repr(nodes))
 
 
 @pytest.mark.arroyo_versions("0.15", "0.16")
@@ -135,6 +146,26 @@ def test_a_preview_that_never_runs_is_an_error(sandbox: ArroyoSandbox) -> None:
 def test_a_failed_preview_has_the_reason(sandbox: ArroyoSandbox) -> None:
     with pytest.raises(ArroyoTaskError, match=r"is Fail.*; the goal was Running or Finished"):
         run(preview(MISSING_FILE, max_rows=1000))
+
+
+def test_a_preview_that_is_about_to_fail_when_the_time_is_over_is_an_error(sandbox: ArroyoSandbox) -> None:
+    """Arroyo 0.16 shows it as Failing for five seconds."""
+    with pytest.raises(ArroyoTaskError, match=r"is Fail(ing|ed) in run 1; the goal was Running or Finished"):
+        run(preview(MISSING_FILE, max_rows=1000, timeout=1, check=lambda rows: True))
+
+
+@pytest.mark.arroyo_versions("0.15", "0.16")
+def test_a_preview_that_keeps_failing_without_rows_is_an_error(
+    sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arroyo 0.15 restarts it again and again if a file is missing."""
+    monkeypatch.setattr(Preview, "_rows", lambda *_: [])
+    sandbox.faults.flap("preview_*", runs=1000, every=0.2)
+    with pytest.raises(
+        ArroyoTaskError, match=r"the goal was Running or Finished without a restart"
+    ) as caught:
+        run(preview(timeout=2, check=lambda rows: True))
+    assert "is Fail" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
