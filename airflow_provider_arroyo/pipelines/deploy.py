@@ -317,6 +317,8 @@ class Deploy(DeploySteps):
                 others.append(one)
         if others:
             raise self._generations.lost(str(others[0]))
+        # The new one, which the task has shown so far, is gone.
+        self._known(old)
         began = self._clock()
         stored = client.get_pipeline(old.pipeline_id)
         _, before = existing.adopt(old.pipeline_id, client.get_job(old.pipeline_id), withdraw_stop=True)

@@ -52,7 +52,8 @@ class DeploySteps:
     :param label: of this deploy; the generation is filled in.
     :param namespace: of this Airflow.
     :param options: how to deploy.
-    :param known: called with the wanted pipeline as soon as it is known.
+    :param known: called with the wanted pipeline as soon as it is known; in a rollback, with the old one once the
+        wanted one is deleted.
     :param examine: returns the errors and the diagnosis of a pipeline for the error of a wait, as far as they can be
         found out.
     :param notes: stores for a later try what is changed in place.

@@ -250,6 +250,7 @@ def test_a_broken_version_is_rolled_back(bench: DeployBench, is_deferred: bool, 
     assert str(caught.value).endswith(
         f"Rolled back: pipeline 'orders' ({old.id}) is Running again (run {run})."
     )
+    assert bench.known[-1].pipeline_id == old.id
     assert bench.states() == {old.id: "Running"}
     # The next deploy of the first version finds it.
     assert bench.deploy().progress.action == "unchanged"

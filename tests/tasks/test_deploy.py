@@ -64,7 +64,10 @@ def test_versions_are_deployed_in_turn(sandbox: ArroyoSandbox, arrange: Arrange,
     assert f"Rolled back: pipeline 'orders' ({replaced.result['pipeline_id']}) is Running again" in str(
         failed.error
     )
-    assert failed.xcoms["pipeline_id"] != replaced.result["pipeline_id"]
+    # The new one, which it showed until then, is deleted.
+    assert failed.xcoms["pipeline_id"] == replaced.result["pipeline_id"]
+    assert failed.xcoms["_link_ArroyoPipelineLink"] == replaced.result["console_url"]
+    assert len({one["job_id"] for one in failed.xcoms["arroyo_transitions"]}) == 2
     (only,) = sandbox.store.pipelines.values()
     assert (only.id, arrange.state(only.id)) == (replaced.result["pipeline_id"], "Running")
     assert all(one.deferrals for one in (created, scaled, replaced, failed)) == (mode == DEFERRED)
