@@ -26,10 +26,11 @@ class UnreadablePlanError(ValueError):
     :param why: what is wrong with them.
     """
 
-    def __init__(self, why: object) -> None:
-        super().__init__(
-            f"The arguments of this wait cannot be read: {why}. Another version of airflow-provider-arroyo wrote "
-            "them; a new try starts the wait again."
+    # Not in ``__init__``: a copy in another process is made from the arguments.
+    def __str__(self) -> str:
+        return (
+            f"The arguments of this wait cannot be read: {super().__str__()}. Another version of "
+            "airflow-provider-arroyo wrote them; a new try starts the wait again."
         )
 
 
@@ -239,4 +240,4 @@ class WaitPlan(JsonValue):
         try:
             return from_json(cls, data)
         except ValueError as err:
-            raise UnreadablePlanError(err) from err
+            raise UnreadablePlanError(str(err)) from err

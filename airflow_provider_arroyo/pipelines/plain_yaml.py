@@ -30,10 +30,10 @@ class YamlError(ValueError):
     """Some text is not YAML, or is ambiguous.
 
     :param problem: what is wrong, in words that follow a position.
-    :param line: the line, counted from 1; None if unknown.
+    :param line: the line, counted from 1; default None, unknown.
     """
 
-    def __init__(self, problem: str, line: int | None) -> None:
+    def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(problem)
         self.line = line
 

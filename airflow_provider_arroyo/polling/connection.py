@@ -105,7 +105,10 @@ class Connection:
 
         :raises Exception: any error of ``connect``; the next call connects again.
         """
-        connecting = self._connecting = self._connecting or start(self._connect())
+        connecting = self._connecting
+        if connecting is None or connecting.cancelled():
+            # Only ``connect`` itself cancels it: its callers wait behind a shield.
+            connecting = self._connecting = start(self._connect())
         try:
             return await asyncio.shield(connecting)
         except Exception:
@@ -128,7 +131,7 @@ class Connection:
         """Close the client. A request in progress ends by itself in its thread."""
         connecting, self._connecting = self._connecting, None
         if connecting is not None and not connecting.cancel():
-            with suppress(Exception):  # it was never made
+            with suppress(Exception, asyncio.CancelledError):  # it was never made
                 connecting.result().close()
 
 

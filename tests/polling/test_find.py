@@ -264,6 +264,26 @@ async def test_a_missed_poll_reloads_the_connection_once_for_all_waits() -> None
     assert seen == [0, 0, 0, 1, 1, 1, 2]
 
 
+async def test_after_a_connect_that_was_cancelled_the_next_call_connects_again() -> None:
+    tries, client = 0, object()
+
+    async def connect() -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise asyncio.CancelledError
+        return client
+
+    connection, ended = (Connection(connect, DaemonThreads("test").run, lambda: 0.0) for _ in range(2))
+    with pytest.raises(asyncio.CancelledError):
+        await connection.client()
+    assert await connection.client() is client
+    tries = 0
+    with pytest.raises(asyncio.CancelledError):
+        await ended.client()
+    ended.close()
+
+
 async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
     clock, connected = SteadyClock(), list[ArroyoClient]()
     began = clock()
