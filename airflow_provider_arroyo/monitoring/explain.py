@@ -119,7 +119,8 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
         lines.append(reason.line)
         errors = [error for error in errors if not error.repeats(reason.error)]
     if result.restarts:
-        lines.append(f"It restarted {_times(result.restarts)} in {duration(result.waited_seconds)}.")
+        counted = duration(result.restarts_seconds or result.waited_seconds)
+        lines.append(f"It restarted {_times(result.restarts)} in {counted}.")
     if result.outcome is Outcome.FLAPPING and result.restart_window is not None:
         window = duration(result.restart_window.total_seconds())
         # The wait ends when the limit is exceeded, so no more restarts are counted than that.

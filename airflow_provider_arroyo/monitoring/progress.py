@@ -139,6 +139,7 @@ class Progress(JsonValue):
     :param unreadable_since: since when the details have been unreadable; otherwise None.
     :param left_baseline: whether another state than the baseline's was seen.
     :param restarts: how many new runs began by themselves.
+    :param counting_since: since when an earlier wait of the same task counted them; otherwise None.
     :param restarted_at: when the last of them began, as many as are needed.
     :param seen_run: the last run that was seen, possibly by an earlier wait of the same task.
     :param unseen_since: since when nobody has polled, or no poll has succeeded; None while polls succeed.
@@ -174,6 +175,7 @@ class Progress(JsonValue):
     unreadable_since: float | None = None
     left_baseline: bool = False
     restarts: int = 0
+    counting_since: float | None = None
     restarted_at: tuple[float, ...] = ()
     seen_run: SeenRun | None = None
     unseen_since: float | None = None
@@ -222,6 +224,7 @@ class Progress(JsonValue):
             self.finding = Finding(memory=earlier.finding.memory)
         if plan.max_restarts is not None and earlier.seen_run is not None:
             self.seen_run, self.restarts = earlier.seen_run, earlier.restarts
+            self.counting_since = min(earlier.counting_since or earlier.started_at, self.now)
             self.restarted_at = tuple(min(at, self.now) for at in earlier.restarted_at)
             seen_at = earlier.now if earlier.unseen_since is None else earlier.unseen_since
             self.unseen_since = min(seen_at, self.now)
@@ -339,6 +342,7 @@ class Progress(JsonValue):
         before = self.seen_run or SeenRun.of(self.job or job)
         self.seen_run, restarts = before.follow(job, first_run=first_run)
         self.restarts += restarts
+        self.stats = self.stats.plus(restarts=restarts) if restarts else self.stats
         if plan.max_restarts is not None and plan.restart_window is not None:
             # More than that end the wait.
             most = plan.max_restarts + 1

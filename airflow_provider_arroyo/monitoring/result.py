@@ -60,6 +60,7 @@ class WaitStats(JsonValue):
         share counts for each of them.
     :param retries: how many of these failed and were retried.
     :param outages: how often an outage of Arroyo was logged.
+    :param restarts: how many new runs began by themselves, not counting those that an earlier poke saw.
     :param running_seconds: until the pipeline was first seen ``Running``; None if it was not, or should stop.
     :param checkpoint_seconds: until a finished checkpoint of its run was first seen; None if none was needed.
     :param stop_seconds: until it was seen ``Stopped``; None if it should run.
@@ -68,17 +69,19 @@ class WaitStats(JsonValue):
     polls: int = 0
     retries: int = 0
     outages: int = 0
+    restarts: int = 0
     running_seconds: float | None = None
     checkpoint_seconds: float | None = None
     stop_seconds: float | None = None
 
-    def plus(self, *, polls: int = 0, retries: int = 0, outages: int = 0) -> Self:
+    def plus(self, *, polls: int = 0, retries: int = 0, outages: int = 0, restarts: int = 0) -> Self:
         """Return the stats with these counts added."""
         return replace(
             self,
             polls=self.polls + polls,
             retries=self.retries + retries,
             outages=self.outages + outages,
+            restarts=self.restarts + restarts,
         )
 
     def with_state(self, plan: WaitPlan, job: Job, now: float) -> Self:
@@ -123,7 +126,8 @@ class WaitResult(JsonValue):
     :param reached_at: when a wanted state was seen, seconds since the epoch; the task may resume later.
     :param waited_seconds: how long the wait has lasted.
     :param state_seconds: for how long the last state has been seen.
-    :param restarts: how many new runs began by themselves during the wait.
+    :param restarts: how many new runs began by themselves during the wait, and before it in earlier pokes.
+    :param restarts_seconds: for how long they have been counted, default None: since the wait began.
     :param restart_window: the time in which ``max_restarts`` counts them, default None: the whole wait.
     :param restarts_in_window: how many of them count.
     :param is_missing: whether there is no such pipeline yet, and the wait is for one.
@@ -157,6 +161,7 @@ class WaitResult(JsonValue):
     waited_seconds: float = 0.0
     state_seconds: float = 0.0
     restarts: int = 0
+    restarts_seconds: float | None = None
     restart_window: timedelta | None = None
     restarts_in_window: int = 0
     is_missing: bool = False

@@ -281,8 +281,7 @@ class PipelineWait(WaitRules):
         if p.details_error is None and not (is_final and self.plan.condition is not None):
             self._messages.unreadable(error)
         p.details_error = error
-        if p.unreadable_since is None:
-            p.unreadable_since = p.details_at
+        p.unreadable_since = p.unreadable_since or p.details_at
         if self.plan.condition is None:
             return self._pending(now)  # the proof is only one of several goals
         lasted = now - (p.unreadable_since or now)
@@ -326,6 +325,7 @@ class PipelineWait(WaitRules):
             waited_seconds=now - p.started_at,
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,
+            restarts_seconds=now - (p.counting_since or p.started_at),
             restart_window=plan.restart_window,
             restarts_in_window=p.restarts_within(plan.restart_window, now),
             is_missing=p.missing_since is not None,
@@ -346,6 +346,5 @@ class PipelineWait(WaitRules):
             awaits_run=self.awaits_run,
             is_unchanged=is_unchanged,
         )
-        if result.is_over:
-            self._over = result
+        self._over = result if result.is_over else None
         return result

@@ -37,7 +37,7 @@ def emit(waits: Sequence[WaitResult], counts: Counts | None, *, operator: str, c
         "polls": sum(wait.stats.polls for wait in waits),
         "retries": sum(wait.stats.retries for wait in waits) + (counts.retries if counts else 0),
         "outages": sum(wait.stats.outages for wait in waits),
-        "restarts": sum(wait.restarts for wait in waits),
+        "restarts": sum(wait.stats.restarts for wait in waits),
         "duplicates_removed": counts.duplicates_removed if counts else 0,
     }
     for name, total in totals.items():

@@ -150,6 +150,19 @@ def test_restarts_count_across_processes() -> None:
     assert late.observe(job("Running", 4), T0 + 2 * HOUR).outcome is WAITING
 
 
+def test_a_poke_counts_the_restarts_of_earlier_pokes_but_only_its_own_in_its_stats() -> None:
+    earlier, results = None, []
+    for number, run in enumerate((1, 2, 3, 3, 5)):
+        at = T0 + number * HOUR
+        poke = PipelineWait(guard(restart_window=None, most=3).plan, now=at, earlier=earlier)
+        results.append(poke.observe(job("Running", run), at + 0.15))
+        earlier = move(poke, at + 0.2).progress
+    assert [result.restarts for result in results] == [0, 1, 2, 2, 4]
+    assert [result.stats.restarts for result in results] == [0, 1, 1, 0, 2]
+    assert results[-1].outcome is FLAPPING
+    assert "It restarted 4 times in 4 h." in str(explain(results[-1], ORDERS))
+
+
 def test_a_clock_that_steps_back_dates_no_restart_in_the_future() -> None:
     one = guard()
     one.observe(job("Running", 1), T0 + 10 * HOUR)

@@ -29,7 +29,7 @@ TIMES: dict[str, tuple[PipelineWait, Seen, dict[str, Any]]] = {
     "the first of two runs counts": (
         wait(created_at=T0, stable_for=60),
         [(1, job()), (2, job("Recovering")), (3, job(run_id=2))],
-        {"running_seconds": 1.0},
+        {"running_seconds": 1.0, "restarts": 1},
     ),
     "a restart: the old Running does not count": (
         wait(before=job(), stable_for=60),

@@ -67,11 +67,17 @@ def _check_polls(counted: float, received: int, mode: str) -> None:
 
 def test_the_documentation_lists_every_metric_and_no_other(statsd: StatsdServer) -> None:
     everything = WaitStats(
-        polls=3, retries=2, outages=1, running_seconds=1.5, checkpoint_seconds=2.5, stop_seconds=0.5
+        polls=3,
+        retries=2,
+        outages=1,
+        restarts=1,
+        running_seconds=1.5,
+        checkpoint_seconds=2.5,
+        stop_seconds=0.5,
     )
     job = Job.from_api({"id": "job_1", "state": "Running", "run_id": 1})
     waits = [
-        WaitResult(outcome=outcome, job=job, restarts=1, stats=everything)
+        WaitResult(outcome=outcome, job=job, restarts=9, stats=everything)
         for outcome in Outcome
         if outcome is not Outcome.WAITING
     ]
@@ -86,6 +92,8 @@ def test_the_documentation_lists_every_metric_and_no_other(statsd: StatsdServer)
     assert {one.value for one in sent if one.name == "arroyo.time_to_running"} == {1500.0}
     (retries,) = [one.value for one in sent if one.name == "arroyo.retries"]
     assert retries == 2 * len(waits) + 1
+    # A rescheduled sensor also knows those of earlier pokes, which have sent them.
+    assert [one.value for one in sent if one.name == "arroyo.restarts"] == [len(waits)]
 
 
 def test_the_id_of_a_connection_is_converted_to_a_valid_tag(statsd: StatsdServer) -> None:
