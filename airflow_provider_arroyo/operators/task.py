@@ -230,13 +230,13 @@ class ArroyoTask(ConnectedTask):
         """Move the wait to the triggerer, with everything seen so far."""
         from airflow_provider_arroyo.monitoring.event import Hold
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
-        from airflow_provider_arroyo.triggers.progress import PROGRESS_XCOM_KEY, progress_note
+        from airflow_provider_arroyo.triggers.progress import PROGRESS_XCOM_KEY, keep_interval, progress_note
 
         now = self.clock()
         hold = Hold(deferred_at=now, seconds=deferral_hold_seconds())
         left = timedelta(seconds=max(0.0, wait.plan.deadline - now) + hold.seconds)
         self.log.info("Waiting in the triggerer: %s", wait.plan.pipeline.short)
-        if wait.plan.restart_window is not None:
+        if keep_interval(wait) is not None:
             # The first trigger also reads this key, and Airflow logs an error if it is missing.
             self._ti.xcom_push(key=PROGRESS_XCOM_KEY, value=progress_note(self._ti, wait.progress.to_dict()))
         self.defer(

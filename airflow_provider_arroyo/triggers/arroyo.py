@@ -14,7 +14,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
 from airflow_provider_arroyo.triggers.events import ArroyoPipelineEventTrigger
-from airflow_provider_arroyo.triggers.progress import keep_progress, latest_progress
+from airflow_provider_arroyo.triggers.progress import keep_interval, keep_progress, latest_progress
 from airflow_provider_arroyo.triggers.supervisor import push_xcoms
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     The trigger polls at once, then at the interval. All triggers of a triggerer on the same connection share their
     polls. Nothing changes in Arroyo when the trigger is cancelled, moved to another triggerer or restarted: it
-    keeps its absolute deadline, and continues where it was.
+    keeps its absolute deadline. A wait of an hour or more that counts something, or for a state that must last for
+    ten minutes or more, continues where it was; any other, where it was when the task deferred.
 
     :param arroyo_conn_id: id of the Airflow connection; secrets stay in it.
     :param plan: the goal of the wait, from :meth:`.WaitPlan.to_dict`.
@@ -194,13 +195,12 @@ class ArroyoPipelineTrigger(BaseTrigger):
         from airflow_provider_arroyo.polling.names import resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
-        progress, keeping = self.progress, None
-        ti, window = self.task_instance, plan.restart_window
-        if ti is not None and window is not None:
-            progress = await latest_progress(ti, progress, self.log)
-        wait = self._wait = PipelineWait(plan, now=clock(), progress=progress)
-        if ti is not None and window is not None:
-            keeping = asyncio.ensure_future(keep_progress(ti, wait, window.total_seconds(), self.log))
+        wait = self._wait = PipelineWait(plan, now=clock(), progress=self.progress)
+        ti, interval, keeping = self.task_instance, keep_interval(wait), None
+        if ti is not None and interval is not None:
+            progress = await latest_progress(ti, self.progress, self.log)
+            wait = self._wait = PipelineWait(plan, now=clock(), progress=progress)
+            keeping = asyncio.ensure_future(keep_progress(ti, wait, clock, interval, self.log))
         is_named = self.name_rule is not None or not plan.pipeline.pipeline_id
         resolve = partial(resolve_ref, name=str(plan.pipeline.name), rule=self.name_rule or {})
         try:

@@ -1,13 +1,14 @@
 """The progress of a deferred wait that lasts for days, stored in an XCom of its task.
 
 Airflow stores a trigger's arguments once, when its task defers, and rebuilds the trigger from them after each restart
-of the triggerer. Without this, a wait that counts restarts would start counting again.
+of the triggerer. Without this, a wait that counts restarts would start counting again, or take requested restarts for
+others, and ``stable_for`` would begin again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.triggers.supervisor import pull_xcom, push_xcoms
@@ -19,6 +20,34 @@ PROGRESS_XCOM_KEY = "arroyo_wait_progress"
 
 KEEP_SECONDS = 10.0
 """Time between two checks for a new run that must be stored, in seconds."""
+
+_LONG_SECONDS = 3600.0
+"""Shorter waits lose little, and there may be thousands of them, so only a ``restart_window`` makes them store."""
+
+_LONG_STABLE_SECONDS = 600.0
+_STORES_PER_STABLE = 10
+_COUNTED_SECONDS = 600.0
+"""How often counted checkpoints are stored, in seconds, so that Arroyo still lists those that were not."""
+
+
+def keep_interval(wait: PipelineWait) -> float | None:
+    """Return how often the progress of a wait is stored at least, in seconds; None if it is not.
+
+    :param wait: the wait; its progress may be that of the worker.
+    :returns: infinity if it is stored only after new runs.
+    """
+    plan = wait.plan
+    if plan.restart_window is not None:
+        # Restarts while no triggerer runs are spread over the time since the last store, so that must be short.
+        return plan.restart_window.total_seconds() / 2
+    if plan.deadline - wait.progress.started_at < _LONG_SECONDS:
+        return None
+    intervals = [] if plan.max_restarts is None else [float("inf")]
+    if (stable_seconds := plan.stable_for.total_seconds()) >= _LONG_STABLE_SECONDS:
+        intervals.append(stable_seconds / _STORES_PER_STABLE)
+    if plan.checkpoint is not None and plan.checkpoint.new_checkpoints:
+        intervals.append(_COUNTED_SECONDS)
+    return min(intervals, default=None)
 
 
 def progress_note(ti: Any, progress: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +69,7 @@ async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any)
     try:
         kept = await pull_xcom(ti, PROGRESS_XCOM_KEY)
     except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything
-        log.warning("The progress of this wait cannot be read, so restarts are counted from zero: %r", err)
+        log.warning("The progress of this wait cannot be read, so it continues from its deferral: %r", err)
         return progress
     if not isinstance(kept, Mapping) or kept.get("try_number") != ti.try_number:
         return progress
@@ -48,30 +77,32 @@ async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any)
     return seen if _seen_at(seen) > _seen_at(progress) else progress
 
 
-async def keep_progress(ti: Any, wait: PipelineWait, window_seconds: float, log: Any) -> None:
+async def keep_progress(
+    ti: Any, wait: PipelineWait, clock: Callable[[], float], interval_seconds: float, log: Any
+) -> None:
     """Store the progress of a wait after each new run and from time to time, until cancelled.
 
     :param ti: the task instance.
-    :param wait: the wait.
-    :param window_seconds: the time in which the wait counts restarts.
+    :param wait, clock: the wait and its clock.
+    :param interval_seconds: from :func:`keep_interval`.
     :param log: gets one warning if Airflow fails.
     """
-    kept_run, kept_at, has_failed = None, 0.0, False
+    p, has_failed = wait.progress, False
+    kept_run, kept_at = p.seen_run, p.now
     while True:
         await asyncio.sleep(KEEP_SECONDS)
-        progress, job = wait.progress.to_dict(), wait.progress.job
-        run = None if job is None else (job.id, job.run_id)
-        # Restarts while no triggerer runs are spread over the time since the last store, so that must be short.
-        if run is None or (run == kept_run and progress["now"] < kept_at + window_seconds / 2):
+        run, now = p.seen_run, clock()
+        if run is None or (run == kept_run and now < kept_at + interval_seconds):
             continue
+        p.follow(now)  # polls that show no change are not observed
         try:
-            await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, progress)})
+            await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, p.to_dict())})
         except Exception as err:  # noqa: BLE001  # as above
             if not has_failed:
                 log.warning("The progress of this wait cannot be stored for another triggerer: %r", err)
             has_failed = True
         else:
-            kept_run, kept_at, has_failed = run, progress["now"], False
+            kept_run, kept_at, has_failed = run, now, False
 
 
 def _seen_at(progress: Any) -> float:

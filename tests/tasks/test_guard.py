@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.monitoring.condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.operators.deferral import keeps_task_state
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors import pipeline
@@ -171,13 +176,14 @@ async def running(trigger: ArroyoPipelineTrigger, ti: FakeTaskInstance) -> Async
         await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize("limits", [{"timeout": 120}, {"timeout": 7200, "restart_window": None}])
 async def test_restarts_survive_a_triggerers_restart(
-    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+    limits: Any, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "KEEP_SECONDS", 0.02)
     pipeline_id = await asyncio.to_thread(arrange.pipeline, "Running")
     ti = FakeTaskInstance()
-    make = guard(pipeline_id, deferrable=True, defer_after=0, timeout=120)
+    make = guard(pipeline_id, deferrable=True, defer_after=0, **limits)
     trigger = await asyncio.to_thread(defer, quiet(make(), recording([])), ti)
     arguments = trigger.serialize()[1]
     assert ti.xcoms[KEPT]["progress"] == arguments["progress"]
@@ -217,7 +223,7 @@ async def test_a_guard_continues_without_airflows_storage_and_warns_once(
     monkeypatch.setattr(progress, "KEEP_SECONDS", 0.01)
     pipeline_id = await asyncio.to_thread(arrange.pipeline, "Running")
     ti, lines = FakeTaskInstance(), Lines()
-    make = guard(pipeline_id, deferrable=True, defer_after=0, timeout=120)
+    make = guard(pipeline_id, deferrable=True, defer_after=0, timeout=120, restart_window=1)
     trigger = await asyncio.to_thread(defer, quiet(make(), recording([])), ti)
     # There is no supervisor.
     async with running(quiet(trigger, recording(lines.lines)), ti) as task:
@@ -225,11 +231,97 @@ async def test_a_guard_continues_without_airflows_storage_and_warns_once(
         await asyncio.sleep(0.2)
         assert not task.done()
     assert lines.text("WARNING").count("cannot be stored for another triggerer") == 1
-    assert lines.text("WARNING").count("restarts are counted from zero") == 1
+    assert lines.text("WARNING").count("so it continues from its deferral") == 1
 
 
-def test_a_wait_without_a_window_asks_airflow_for_nothing(arrange: Arrange) -> None:
+HOUR = 3600.0
+
+
+def long_wait(
+    *, states: Sequence[str] = ("Running",), timeout: float = 7 * HOUR, **plan: Any
+) -> PipelineWait:
+    """Return a wait for states, or for the checkpoint that it is given."""
+    wanted = frozenset() if "checkpoint" in plan else frozenset(states)
+    pipeline = PipelineRef(pipeline_id="pl_1")
+    goal = WaitPlan(pipeline=pipeline, target_states=wanted, deadline=timeout, **plan)
+    return PipelineWait(goal, now=0.0)
+
+
+@pytest.mark.parametrize(
+    "plan, interval",
+    [
+        ({}, None),
+        ({"stable_for": timedelta(minutes=1)}, None),
+        ({"stable_for": timedelta(hours=5)}, HOUR / 2),
+        ({"stable_for": timedelta(hours=5), "max_restarts": 2}, HOUR / 2),
+        ({"max_restarts": 2}, float("inf")),
+        ({"max_restarts": 2, "timeout": 600.0}, None),
+        ({"max_restarts": 2, "restart_window": timedelta(hours=1), "timeout": 600.0}, HOUR / 2),
+        ({"checkpoint": CheckpointCondition(min_epoch=9)}, None),
+        ({"checkpoint": CheckpointCondition(new_checkpoints=9)}, 600.0),
+    ],
+)
+def test_only_a_wait_that_would_lose_something_is_stored(plan: Any, interval: float | None) -> None:
+    assert progress.keep_interval(long_wait(**plan)) == interval
+
+
+def kept_by(
+    ti: FakeTaskInstance, wait: PipelineWait, interval: float, clock: Callable[[], float]
+) -> asyncio.Future[None]:
+    return asyncio.ensure_future(progress.keep_progress(ti, wait, clock, interval, recording([])))
+
+
+async def test_requested_restarts_count_no_more_after_a_triggerers_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "KEEP_SECONDS", 0.001)
+    ti, wait = FakeTaskInstance(), long_wait(states=["Stopped"], max_restarts=2)
+
+    def seen(state: str, run: int) -> Job:
+        return Job(id="job_1", state=state, run_id=run)
+
+    wait.observe(seen("Running", 1), 1.0)
+    deferred = wait.progress.to_dict()
+    with supervisor(ti):
+        keeping = kept_by(ti, wait, float("inf"), lambda: 4 * HOUR)
+        await asyncio.sleep(0)
+        for run in (1, 2, 3):
+            for state, number in (("Rescaling", run), ("Scheduling", run + 1), ("Running", run + 1)):
+                wait.observe(seen(state, number), run * HOUR)
+        await until(lambda: KEPT in ti.xcoms)
+        keeping.cancel()
+        kept = await progress.latest_progress(ti, deferred, recording([]))
+    restored = PipelineWait(wait.plan, now=5 * HOUR, progress=kept)
+    result = restored.observe(seen("Running", 4), 5 * HOUR)
+    assert (result.outcome, result.restarts) == (Outcome.WAITING, 0)
+
+
+async def test_a_state_that_must_last_survives_a_triggerers_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "KEEP_SECONDS", 0.001)
+    seen, ti = Job(id="job_1", state="Running", run_id=1), FakeTaskInstance()
+    wait = long_wait(stable_for=timedelta(hours=6))
+    now = 1.0
+    wait.observe(seen, now)
+    deferred = wait.progress.to_dict()
+    with supervisor(ti):
+        keeping = kept_by(ti, wait, HOUR / 2, lambda: now)
+        for hour in (0.4, 1.0, 5.0, 5.4):
+            now = hour * HOUR
+            await asyncio.sleep(0.05)
+            # Not more often than the interval.
+            assert (KEPT in ti.xcoms) is (hour >= 0.5)
+        keeping.cancel()
+        kept = await progress.latest_progress(ti, deferred, recording([]))
+    assert kept is not None
+    assert kept["now"] == 5.0 * HOUR
+    restored = PipelineWait(wait.plan, now=5.5 * HOUR, progress=kept)
+    assert not restored.observe(seen, 5.5 * HOUR).is_over
+    assert restored.observe(seen, 6.6 * HOUR).outcome is Outcome.REACHED
+
+
+@pytest.mark.parametrize("more", [{"max_restarts": 2}, {"stable_for": 0.2, "timeout": 7200}])
+def test_a_wait_that_loses_little_asks_airflow_for_nothing(more: Any, arrange: Arrange) -> None:
     ti = FakeTaskInstance()
-    ended = run_task(sense(arrange.pipeline("Running"), max_restarts=2), DEFERRED, ti)
+    ended = run_task(sense(arrange.pipeline("Running"), **more), DEFERRED, ti)
     assert ended.error is None
     assert KEPT not in ti.xcoms
