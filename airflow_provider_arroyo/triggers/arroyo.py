@@ -100,6 +100,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self.version = check_integer(version, "version")
         self.unknown = unknown
         self._wait: PipelineWait | None = None
+        self._to_show: Mapping[str, Any] = {}
+        """The XComs of the pipeline that was found, until they are stored."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the data that rebuilds this trigger in another process. Airflow stores it in plain text."""
@@ -164,7 +166,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
             return False
         if pipeline.name is None:
             return False  # it was created during the wait: the worker looks up its name for the result
-        xcoms: dict[str, Any] = {TRANSITIONS_XCOM_KEY: [one.to_dict() for one in result.transitions]}
+        transitions = [one.to_dict() for one in result.transitions]
+        xcoms: dict[str, Any] = {**self._to_show, TRANSITIONS_XCOM_KEY: transitions}
         if self.push_result:
             xcoms[RESULT_XCOM_KEY] = result_values(pipeline, result.job, **result.facts)
         try:
@@ -226,8 +229,10 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
         if self.task_instance is None:
             return
+        self._to_show = pipeline_xcoms(pipeline)
         try:
-            await push_xcoms(self.task_instance, pipeline_xcoms(pipeline))
+            await push_xcoms(self.task_instance, self._to_show)
+            self._to_show = {}
         except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything
             self.log.debug("The pipeline's XComs cannot be stored yet: %r", err)
 

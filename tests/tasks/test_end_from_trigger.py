@@ -16,6 +16,7 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+from airflow_provider_arroyo.triggers.supervisor import push_xcoms
 
 from .conftest import BROKEN, Arrange
 from .harness import (
@@ -97,6 +98,31 @@ def test_if_nothing_can_be_stored_the_task_resumes_in_a_worker(problem: str, arr
         (payload,) = asyncio.run(fire(trigger))
     sensor = sense("pl_1", "Stopped", deferrable=True, end_from_trigger=True)()
     assert sensor.execute_complete(context(), event=payload)["state"] == "Stopped"
+
+
+def test_a_pipeline_that_could_not_be_shown_when_it_was_found_is_shown_at_the_end(
+    arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Any] = []
+
+    async def push(ti: Any, values: Any) -> None:
+        tries.append(values)
+        if len(tries) == 1:
+            raise RuntimeError("no API")
+        await push_xcoms(ti, values)
+
+    monkeypatch.setattr("airflow_provider_arroyo.triggers.arroyo.push_xcoms", push)
+    ti = FakeTaskInstance()
+    sensor = sense(None, pipeline_name="orders", deferrable=True, defer_after=0, end_from_trigger=True)()
+    trigger = defer(sensor, ti)
+    trigger.task_instance = ti  # type: ignore[assignment]  # has the methods that are used
+    pipeline_id = arrange.pipeline("Running")
+    with supervisor(ti):
+        (event,) = asyncio.run(events_of(trigger))
+    assert isinstance(event, TaskSuccessEvent)
+    assert len(tries) == 2
+    assert (ti.xcoms["pipeline_id"], ti.xcoms["pipeline_name"]) == (pipeline_id, "orders")
+    assert ti.xcoms["_link_ArroyoPipelineLink"] == ti.xcoms["return_value"]["console_url"]
 
 
 def test_a_kill_does_not_cancel_a_request_that_stores_the_result(arrange: Arrange) -> None:
