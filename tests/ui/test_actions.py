@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
 from .site import Site, Visitor, create
@@ -82,6 +82,25 @@ def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoS
     assert "not just now" in json.loads(site.audit("arroyo.restart")[0]["extra"])["arroyo_response"]
 
 
+def test_an_action_whose_response_was_lost_is_followed_but_not_repeated(
+    admin: Visitor, demo: ArroyoSandbox, walked: str
+) -> None:
+    admin.open_list(f"&q={NAME}")
+    expect(admin.state(NAME)).to_have_text("Running")
+    path = f"*/pipelines/{walked}/restart"
+    fault = demo.faults.status(504, path=path, error=None, after_effect=True)
+    dialog = admin.choose(NAME, "Restart")
+    dialog.get_by_role("button", name="Restart pipeline").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("may have been carried out")
+    expect(dialog.get_by_role("button")).to_have_text(["Close"])
+    admin.shot("lost")
+    assert admin.faults() == []
+    demo.faults.remove(fault)
+    dialog.get_by_role("button", name="Close").click()
+    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("running again")
+    assert demo.requests.count("POST", path) == 1
+
+
 def test_every_action_works_with_the_keyboard(admin: Visitor, walked: str) -> None:
     admin.open_list(f"&q={NAME}")
     expect(admin.state(NAME)).to_have_text("Running")
@@ -102,9 +121,16 @@ def test_every_action_works_with_the_keyboard(admin: Visitor, walked: str) -> No
     expect(button).to_be_focused()
 
 
-def label(dag_id: str, run_id: str, task_id: str = "submit") -> dict[str, str]:
-    owner = Owner(dag_id=dag_id, task_id=task_id, run_id=run_id)
-    return OwnershipLabel(task=owner, try_number=1, package_version="1").to_tags()
+def label(
+    dag_id: str, run_id: str, task_id: str = "submit", deployment: Deployment | None = None
+) -> dict[str, str]:
+    return OwnershipLabel(
+        task=Owner(dag_id=dag_id, task_id=task_id, run_id=run_id),
+        try_number=1,
+        package_version="1",
+        deployment=deployment,
+        generation=1 if deployment else 0,
+    ).to_tags()
 
 
 def test_owners_are_linked_and_orphans_can_be_found(admin: Visitor, site: Site, demo: ArroyoSandbox) -> None:
@@ -113,6 +139,8 @@ def test_owners_are_linked_and_orphans_can_be_found(admin: Visitor, site: Site, 
     create(demo, "of_no_dag", tags=label("gone", run_id))
     create(demo, "of_no_run", tags=label("shop", "manual__gone"))
     create(demo, "of_no_task", tags=label("shop", run_id, task_id="removed"))
+    deployment = Deployment(group="orders", name="deployed")
+    create(demo, "deployed", tags=label("renamed", run_id, deployment=deployment))
     admin.open_list()
     owner = admin.row("owned").locator(".c-owner a")
     expect(owner).to_contain_text("shop.submit")
@@ -121,13 +149,15 @@ def test_owners_are_linked_and_orphans_can_be_found(admin: Visitor, site: Site, 
     admin.page.get_by_role("button", name="Clear filters").click()
 
     admin.page.get_by_label("Orphans only").check()
-    expect(admin.page.locator("tr.row")).to_have_count(3)
+    expect(admin.page.locator("tr.row")).to_have_count(4)
+    expect(admin.row("deployed")).to_contain_text("first DAG is gone")
+    expect(admin.row("deployed").get_by_title("Another DAG may deploy it now")).to_be_visible()
     expect(admin.row("of_no_dag")).to_contain_text("its DAG is gone")
     expect(admin.row("of_no_run")).to_contain_text("its run is gone")
     expect(admin.row("of_no_task")).to_contain_text("its task is gone")
     admin.shot("orphans")
     assert admin.faults() == []
-    for name in ("of_no_dag", "of_no_run", "of_no_task"):
+    for name in ("deployed", "of_no_dag", "of_no_run", "of_no_task"):
         admin.act(name, "Stop", "Stop pipeline")
         expect(admin.state(name)).to_have_text("Stopped")
         admin.act(name, "Delete", "Delete pipeline")

@@ -1,20 +1,21 @@
 import { beforeEach, describe, expect, test } from "vitest";
 
 import { possibleActions } from "../src/actions";
-import type { Acted } from "../src/types";
+import type { Acted, Owner } from "../src/types";
 import { asked, listOf, mountEach, root, show } from "./mounted";
 import { definition, live, row } from "./rows";
 
 const UNDER_WAY: Acted = { outcome: null, follow: { seen: 1 } };
 
 /* What the routes respond with: a value, or a status. */
+let owner: Owner | null;
 let acted: Acted | Response;
 let came: Acted | number;
 
 function answerOf(path: string): unknown {
   if (path.includes("api/actions/")) return acted;
   if (path.includes("api/outcome")) return came;
-  if (path.includes("pipeline/live")) return live();
+  if (path.includes("pipeline/live")) return live({ row: row({ owner }) });
   if (path.includes("pipeline/definition")) return definition();
   if (path.includes("pipeline/tasks")) return { tasks: [], more: false };
   return listOf([row()]);
@@ -24,6 +25,7 @@ mountEach("/plugin/arroyo/pipelines/pl_1?connection=a", answerOf);
 
 beforeEach(() => {
   acted = came = UNDER_WAY;
+  owner = null;
 });
 
 async function press(...names: string[]): Promise<void> {
@@ -89,7 +91,7 @@ describe("an action that may have been carried out", () => {
     acted = { ...UNDER_WAY, lost: "Arroyo's gateway responded 504." };
     await stop();
     const alert = root.querySelector("dialog [role=alert]")?.textContent;
-    expect(alert).toContain("Arroyo's gateway responded 504. The action may have been carried out");
+    expect(alert).toMatch(/^The action may have been carried out.* Arroyo's gateway responded 504\.$/);
     expect(buttons()).toEqual(["Close"]);
     expect(root.querySelector(".progress")?.textContent).toBe("Stopping…");
     came = { outcome: { ok: true, text: "It is now Stopped." }, follow: null };
@@ -112,6 +114,16 @@ describe("an action that may have been carried out", () => {
     expect(root.querySelector("dialog [role=alert]")?.textContent).toBe("Arroyo refuses connections.");
     expect(buttons()).toEqual(["Cancel", "Stop pipeline"]);
   });
+});
+
+test.each([
+  [null, "It belongs to task submit of DAG shop. A task"],
+  [{ group: "g", name: "orders", generation: 2 }, "created by task submit of DAG shop. Another DAG may deploy it now. A task"],
+])("the dialog says whose pipeline it is: %o", async (deployment, text) => {
+  owner = { dag: "shop", task: "submit", run: "r", map_index: -1, namespace: "", deployment };
+  await show();
+  await press("Stop…");
+  expect(root.querySelector("dialog")?.textContent).toContain(text);
 });
 
 test.each([

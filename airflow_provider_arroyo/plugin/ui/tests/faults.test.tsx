@@ -160,8 +160,9 @@ test.each(["dag", undefined] as const)("a deployment whose DAG is missing (%s) m
   const props = { index: 2, pending: undefined, now: 0, began: 0, consoleUrl: null, namespace: "", search: "" };
   const cells = <RowCells {...props} row={row({ owner })} details={undefined} missing={missing} onAct={undefined} onExplain={vi.fn()} />;
   await show(0, <table>{cells}</table>);
-  const shown = root.querySelector(".c-owner .second")?.textContent;
-  expect(shown).toBe(missing ? "created by DAG shop, which is gone; another DAG may deploy it now" : "generation 2, by shop");
+  expect(root.querySelector(".c-owner .second")?.textContent).toBe(missing ? "first DAG is gone" : "generation 2, by shop");
+  const isNamed = root.querySelector(".c-owner [title]")?.getAttribute("title")?.includes("Another DAG may deploy it now.");
+  expect(isNamed).toBe(missing === "dag");
 });
 
 test("a time that no calendar has is left out", async () => {

@@ -84,7 +84,7 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
         onClose();
         return;
       }
-      setProblem(`${acted.lost} ${CAUTION}`);
+      setProblem(`${CAUTION} ${acted.lost}`);
       setIsUnknown(true);
     } catch (error) {
       setProblem(error instanceof ApiError ? error.message : "This page has failed. Reload it.");
@@ -139,7 +139,10 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
         )}
         {row.owner && (
           <p class="faint">
-            It belongs to task {row.owner.task} of DAG {row.owner.dag}. A task that is waiting for it will notice.
+            {row.owner.deployment
+              ? `It is a deployment, created by task ${row.owner.task} of DAG ${row.owner.dag}. Another DAG may deploy it now.`
+              : `It belongs to task ${row.owner.task} of DAG ${row.owner.dag}.`}{" "}
+            A task that is waiting for it will notice.
           </p>
         )}
         {problem && <Notice kind="error" text={problem} />}

@@ -123,9 +123,10 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
 
 const GONE: Record<Orphan["missing"], string> = { dag: "its DAG is gone", run: "its run is gone", task: "its task is gone" };
 
-/** A deployment belongs to whichever DAG deploys it; its owner is only the one that created it. */
-function goneText({ dag, deployment }: Owner, missing: Orphan["missing"]): string {
-  return deployment ? `created by DAG ${dag}, which is gone; another DAG may deploy it now` : GONE[missing];
+/** Return what is missing, in short and in full. A deployment belongs to whichever DAG deploys it now. */
+function goneTexts({ dag, deployment }: Owner, missing: Orphan["missing"]): { short: string; full: string } {
+  if (!deployment) return { short: GONE[missing], full: GONE[missing] };
+  return { short: "first DAG is gone", full: `Created by DAG ${dag}, which is gone. Another DAG may deploy it now.` };
 }
 
 function OwnerLink(props: { row: Row; missing: Orphan["missing"] | undefined; namespace: string | null }) {
@@ -135,11 +136,11 @@ function OwnerLink(props: { row: Row; missing: Orphan["missing"] | undefined; na
   const text = ownerText(row);
   const elsewhere = elsewhereText(owner, props.namespace);
   const made = owner.deployment ? `generation ${owner.deployment.generation}, by ${owner.dag}` : owner.run;
-  const gone = missing && goneText(owner, missing);
-  const second = gone ? <span class="second warn">{gone}</span> : <span class="second">{elsewhere ?? made}</span>;
+  const gone = missing && goneTexts(owner, missing);
+  const second = gone ? <span class="second warn">{gone.short}</span> : <span class="second">{elsewhere ?? made}</span>;
   if (missing === "dag" || elsewhere !== null) {
     return (
-      <span title={[text, owner.run, gone, elsewhere].filter(Boolean).join("\n")}>
+      <span title={[text, owner.run, gone?.full, elsewhere].filter(Boolean).join("\n")}>
         <span class="line">{text}</span>
         {second}
       </span>
