@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.retry import POLL_RETRIES
+from airflow_provider_arroyo.client.retry import FIRST_CONTACT_SECONDS, POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoNoConnectionError
 
 T = TypeVar("T")
@@ -30,6 +30,9 @@ LEAST_POLL_SECONDS = 5.0
 
 _RELOAD_SECONDS = 10.0
 """Minimum time between two look-ups of a shared connection while polls fail, in seconds."""
+
+_RECONNECT_SECONDS = 2.0
+"""Time between two tries to look up a connection that Airflow does not find, in seconds."""
 
 _IDLE_SECONDS = 10.0
 """How long a thread without work lives, in seconds."""
@@ -108,13 +111,24 @@ class Connection:
         connecting = self._connecting
         if connecting is None or connecting.cancelled():
             # Only ``connect`` itself cancels it: its callers wait behind a shield.
-            connecting = self._connecting = start(self._connect())
+            connecting = self._connecting = start(self._connected())
         try:
             return await asyncio.shield(connecting)
         except Exception:
             if self._connecting is connecting:
                 self._connecting = None
             raise
+
+    async def _connected(self) -> ArroyoClient:
+        """Connect. Airflow may fail to look up the connection for a moment, as when a triggerer restarts."""
+        gives_up_at = self.monotonic() + FIRST_CONTACT_SECONDS
+        while True:
+            try:
+                return await self._connect()
+            except ArroyoNoConnectionError:
+                if self.monotonic() >= gives_up_at:
+                    raise
+            await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def reload(self, failures: int) -> None:
         """Look up the connection again after each missed poll, but not for each wait.

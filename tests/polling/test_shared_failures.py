@@ -414,6 +414,33 @@ async def test_a_connection_that_leads_to_another_server_ends_the_waits(count: i
     assert "another server" in str(waits.tasks[0].result().error)
 
 
+@MODES
+@pytest.mark.parametrize("away", [1.0, 50.0, 1000.0])
+@virtual
+async def test_a_moment_without_the_connection_ends_no_wait(count: int, away: float) -> None:
+    server = FakeArroyo()
+
+    async def connect() -> Any:
+        if now() < away:
+            raise ArroyoNoConnectionError("There is no Airflow connection")
+        return server.client()
+
+    server.connect = connect  # type: ignore[method-assign]  # fails at first
+    waits = Waits(server)
+    waits.start_all(server.many(count, "Running"))
+    short = waits.start("pl_0", "Stopped", timeout=10.0)
+    ended = await asyncio.gather(*waits.tasks[:count], return_exceptions=True)
+    if away < 60:
+        assert {one.outcome for one in ended if not isinstance(one, BaseException)} == {Outcome.REACHED}
+        assert now() <= away + 2.2
+    else:
+        assert {type(one) for one in ended} == {ArroyoNoConnectionError}
+        assert now() == pytest.approx(60, abs=2)
+    # It does not delay a deadline.
+    result = await short
+    assert (result.outcome, result.waited_seconds) == (Outcome.TIMED_OUT, pytest.approx(10.0, abs=0.2))
+
+
 @pytest.mark.parametrize(
     "error", [ArroyoSettingsError("port is not a number"), RuntimeError("the database is unavailable")]
 )

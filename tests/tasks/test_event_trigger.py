@@ -18,6 +18,7 @@ from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.watch import EventWatch
+from airflow_provider_arroyo.polling import connection
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.triggers import events
@@ -259,6 +260,7 @@ async def test_a_missing_connection_is_logged_once(
     sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_BROKEN_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "FIRST_CONTACT_SECONDS", 0.0)  # else it is tried for a minute
     lines = Lines()
     pipeline_id = await asyncio.to_thread(arrange.pipeline, query=ENDLESS)
     async with watching(
