@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def gather(client: ArroyoClient, pipeline_id: str, *, observe_seconds: float = 0
 def gather_for_error(client: ArroyoClient, ref: PipelineRef, job: Job) -> Evidence:
     """Return what explains the failure of a wait, as far as it can be read in 5 seconds: one try of each request.
 
-    :param client: sends the requests: five at most, and a second one to confirm that something is gone.
+    :param client: sends the requests: six at most, and a second one to confirm that something is gone.
     :param ref: the pipeline.
     :param job: the job as the wait last saw it.
     :returns: the evidence; ``unread`` names what could not be read, ``definition`` for the pipeline itself. It may be
@@ -88,6 +88,11 @@ def _gather(client: ArroyoClient, pipeline: Pipeline, jobs: tuple[Job, ...]) -> 
             value = value.readable
         found[what] = value
 
+    owner = job
+    if not pipeline.query and job is not None and job.pipeline_id is not None and not job.env_vars:
+        # Another process may have passed the job on, without its environment, which the errors may quote.
+        read("environment", lambda: client.get_job(pipeline.id))
+        owner = found.pop("environment", None) or job
     # The most useful evidence comes first.
     if job is not None:
         read("errors", lambda: client.list_job_errors(pipeline.id, job.id, limit=10))
@@ -100,12 +105,12 @@ def _gather(client: ArroyoClient, pipeline: Pipeline, jobs: tuple[Job, ...]) -> 
     if job is not None:
         read("metrics", lambda: client.list_metrics(pipeline.id, job.id))
     now = time.time() + client.server_ahead_seconds
-    return _without_echoes(Evidence(pipeline=pipeline, now=now, jobs=jobs, unread=unread, **found))
+    evidence = Evidence(pipeline=pipeline, now=now, jobs=jobs, unread=unread, **found)
+    return _without_echoes(evidence, pipeline_secret_values(pipeline, owner))
 
 
-def _without_echoes(evidence: Evidence) -> Evidence:
+def _without_echoes(evidence: Evidence, secrets: Collection[str]) -> Evidence:
     """Return the evidence without the secrets of the pipeline, which what Arroyo says may echo."""
-    secrets = pipeline_secret_values(evidence.pipeline, evidence.jobs[-1] if evidence.jobs else None)
 
     def shown(text: str) -> str:
         return redact_values(text, secrets)

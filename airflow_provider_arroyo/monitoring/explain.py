@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.enums import AT_WORK, JobState
-from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.checkpoints import WAY_OUT
 from airflow_provider_arroyo.monitoring.condition import Detail
@@ -40,6 +41,7 @@ def explain(
     pipeline: PipelineRef,
     errors: Sequence[JobError] = (),
     diagnosis: Diagnosis | None = None,
+    failure: FailureReason | None = None,
     *,
     advice: str | None = None,
 ) -> ArroyoError:
@@ -49,11 +51,14 @@ def explain(
     :param pipeline: the pipeline.
     :param errors: the job's last errors, newest first, if they could be read.
     :param diagnosis: what is wrong with the pipeline, if known; it is shown if it says more than the outcome.
+    :param failure: the reason of its failure, if it was read again, without the secrets of the pipeline.
     :param advice: what to do next, if the caller knows better; default None.
     :returns: an :class:`.ArroyoPipelineError`; for ``ERROR`` the error of the poll itself.
     """
     if result.outcome is Outcome.ERROR and result.error is not None:
         return result.error
+    if failure is not None and result.job is not None:
+        result = replace(result, job=replace(result.job, failure=failure))
     cause = _cause(result, errors)
     what, usual_advice = _what(result, pipeline)
     job = result.job
@@ -118,13 +123,13 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     if reason and reason.error:
         lines.append(reason.line)
         errors = [error for error in errors if not error.repeats(reason.error)]
-    if result.restarts:
-        counted = duration(result.restarts_seconds or result.waited_seconds)
-        lines.append(f"It restarted {_times(result.restarts)} in {counted}.")
+    count, within = result.restarts, f"in {duration(result.restarts_seconds or result.waited_seconds)}"
     if result.outcome is Outcome.FLAPPING and result.restart_window is not None:
-        window = duration(result.restart_window.total_seconds())
         # The wait ends when the limit is exceeded, so no more restarts are counted than that.
-        lines[-1] = f"It restarted {_times(result.restarts_in_window)} within {window} (restart_window)."
+        count = result.restarts_in_window
+        within = f"within {duration(result.restart_window.total_seconds())} (restart_window)"
+    if count:
+        lines.append(f"It restarted {'once' if count == 1 else f'{count} times'} {within}.")
     # A pipeline that retries again and again writes the same error each time.
     shown = Counter(error.line for error in errors)
     if shown:
@@ -134,10 +139,6 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     elif result.outcome is Outcome.FAILED and (reason is None or reason.domain in (None, "internal")):
         lines.append("Arroyo's API gives no further cause; check the log of its workers.")
     return lines
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 # -- what happened, and what to do about it -----------------------------------------------------------------------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import JobError
     from airflow_provider_arroyo.client.enums import StopMode
-    from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.client.models import FailureReason, Job
     from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
     from airflow_provider_arroyo.monitoring.event import WaitEvent
     from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -329,13 +329,13 @@ class ArroyoTask(ConnectedTask):
 
     def _examined(
         self, result: WaitResult, pipeline: PipelineRef
-    ) -> tuple[tuple[JobError, ...], Diagnosis | None]:
-        """Return the job's last errors and a diagnosis, as far as they can be read.
+    ) -> tuple[tuple[JobError, ...], Diagnosis | None, FailureReason | None]:
+        """Return the job's last errors, a diagnosis, and the reason of a failure, as far as they can be read.
 
         One round of requests, a few seconds at most; the task's error is raised in any case.
         """
         if result.job is None or result.outcome not in _EXAMINED or result.is_outage:
-            return (), None
+            return (), None, None
         from airflow_provider_arroyo.evidence import gather_for_error
         from airflow_provider_arroyo.monitoring.diagnosis import diagnose
 
@@ -343,7 +343,7 @@ class ArroyoTask(ConnectedTask):
             evidence = gather_for_error(self._shared_client(), pipeline, result.job)
             for reason in list(evidence.unread.values())[:1]:
                 self.log.warning("Not everything about the pipeline can be read: %s", reason)
-            return evidence.errors, diagnose(evidence)
+            return evidence.errors, diagnose(evidence), evidence.jobs[-1].failure
         except (Exception, AirflowTaskTimeout) as err:  # noqa: BLE001  # nothing must stand in the way of the error
             self.log.warning("The pipeline cannot be diagnosed: %r", err)
-            return (), None
+            return (), None, None

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.models import FailureReason, Job, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoError,
@@ -54,7 +54,7 @@ class DeploySteps:
     :param options: how to deploy.
     :param known: called with the wanted pipeline as soon as it is known; in a rollback, with the old one once the
         wanted one is deleted.
-    :param examine: returns the errors and the diagnosis of a pipeline for the error of a wait, as far as they can be
+    :param examine: returns what :func:`.explain` needs about a pipeline for the error of a wait, as far as it can be
         found out.
     :param notes: stores for a later try what is changed in place.
     :param clock: seconds since the epoch.
@@ -69,7 +69,9 @@ class DeploySteps:
         options: DeployOptions,
         *,
         known: Callable[[PipelineRef], None],
-        examine: Callable[[WaitResult, PipelineRef], tuple[Sequence[JobError], Diagnosis | None]],
+        examine: Callable[
+            [WaitResult, PipelineRef], tuple[Sequence[JobError], Diagnosis | None, FailureReason | None]
+        ],
         notes: ChangeNotes,
         clock: Callable[[], float],
         log: Any,

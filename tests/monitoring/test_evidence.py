@@ -203,6 +203,26 @@ def test_echoes_of_the_pipeline_are_shown_without_its_secrets(pipeline: Pipeline
     assert not canaries.leaked(evidence.unread["errors"])
 
 
+@pytest.mark.parametrize("is_passed_on", [False, True])
+def test_errors_do_not_show_the_environment_of_a_job_that_another_process_saw(
+    is_passed_on: bool, pipeline: Pipeline
+) -> None:
+    secret = canaries.planted("{}")
+    made = pipeline.client.create_pipeline(name="orders", query=ENDLESS, env_vars={"LOGIN": secret})
+    pipeline.id = made.id
+    pipeline.sandbox.faults.fail(made.id, error=f"refused: {secret}")
+    pipeline.sandbox.advance(30)
+    job = pipeline.client.get_job(made.id)
+    assert job is not None
+    assert job.failure is not None
+    assert job.failure.error == "refused: ***"
+    if is_passed_on:
+        job = replace(job, env_vars={})
+    evidence = gather_for_error(pipeline.client, PipelineRef(pipeline_id=made.id), job)
+    assert "refused: ***" in str(evidence.errors)
+    assert not canaries.leaked(str(evidence.errors))
+
+
 def test_sql_that_arroyo_no_longer_accepts(pipeline: Pipeline) -> None:
     pipeline.submit()
     pipeline.sandbox.faults.fail("orders", error="worker left")
@@ -361,7 +381,7 @@ def explained(
 def test_gathering_for_an_error_is_one_round_of_requests(pipeline: Pipeline) -> None:
     evidence, requests = explained(pipeline.submit())
     check(diagnose(evidence), Kind.HEALTHY)
-    assert (dict(evidence.unread), requests) == ({}, 4)
+    assert (dict(evidence.unread), requests) == ({}, 5)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +397,7 @@ def test_unreadable_parts_are_named_after_one_try(
     unread: str, inject: Callable[[Pipeline], object], pipeline: Pipeline
 ) -> None:
     evidence, requests = explained(pipeline.submit(), inject)
-    assert (list(evidence.unread), requests) == ([unread], 4)
+    assert (list(evidence.unread), requests) == ([unread], 5)
     assert diagnose(evidence).kind is not Kind.NO_CHECKPOINT
 
 

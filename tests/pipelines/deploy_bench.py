@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
-from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.models import FailureReason, Pipeline
 from airflow_provider_arroyo.evidence import gather_for_error
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -132,11 +132,11 @@ class DeployBench(Bench):
 
     def _examine(
         self, client: ArroyoClient, result: WaitResult, pipeline: PipelineRef
-    ) -> tuple[tuple[JobError, ...], Diagnosis | None]:
+    ) -> tuple[tuple[JobError, ...], Diagnosis | None, FailureReason | None]:
         if result.job is None:
-            return (), None
+            return (), None, None
         evidence = gather_for_error(client, pipeline, result.job)
-        return evidence.errors, diagnose(evidence)
+        return evidence.errors, diagnose(evidence), evidence.jobs[-1].failure
 
     def _wait(self, plan: WaitPlan, client: ArroyoClient) -> WaitResult:
         clock: Any = BenchClock(self.now)

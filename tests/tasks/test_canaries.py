@@ -14,6 +14,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from tests import canaries
 from tests.canaries import planted, planted_in
+from tests.support import ENDLESS
 
 from . import harness
 from .conftest import Arrange
@@ -86,6 +87,34 @@ def test_a_sensor_whose_pipeline_fails_shows_no_secret(
     assert ended[0].error is not None
     assert ended[1].error is None
     check(seen(*ended), "'auth.password' = '***'")
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("mode", harness.SENSOR_MODES)
+def test_a_reason_that_quotes_the_environment_shows_no_secret(
+    mode: str, seen: Any, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    secret = planted("{}")
+    made = arrange.client.create_pipeline(name="orders", query=ENDLESS, env_vars={"BROKER_LOGIN": secret})
+    sandbox.faults.fail(made.id, error=f"login refused for {secret}")
+    arrange.until(made.id, "Failed")
+    ended = [run_task(sense(made.id, state), mode) for state in ("Stopped", "Failed")]
+    check(seen(*ended), "login refused for ***")
+    assert ended[1].result["failure_reason"] == "login refused for ***"
+    # The job's errors say the same, so they are not listed.
+    assert str(ended[0].error).count("login refused for ***") == 1
+
+
+@pytest.mark.parametrize("mode", harness.SENSOR_MODES)
+def test_an_error_that_quotes_a_value_in_the_sql_shows_no_secret(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running", query=canaries.SQL)
+    sandbox.faults.fail(pipeline_id, error=f"login refused for {canaries.leaked(canaries.SQL)[0]}")
+    arrange.until(pipeline_id, "Failed")
+    text = str(run_task(sense(pipeline_id, "Stopped"), mode).error)
+    assert text.count("login refused for ***") == 1
+    check(text)
 
 
 def _changed() -> str:
