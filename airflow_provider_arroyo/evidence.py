@@ -43,9 +43,8 @@ def gather(client: ArroyoClient, pipeline_id: str, *, observe_seconds: float = 0
             break
         client.sleep(_POLL_SECONDS)
     # Arroyo responds, so details that it cannot send are not worth a long wait.
-    limit = min(EXPLAIN_SECONDS, client.limits.max_elapsed_seconds)
     same = tuple(job for job in jobs if job.id == jobs[-1].id)
-    return _gather(client.with_limits(max_elapsed_seconds=limit), pipeline, same)
+    return _gather(client.with_short_limit(EXPLAIN_SECONDS), pipeline, same)
 
 
 def gather_for_error(client: ArroyoClient, ref: PipelineRef, job: Job) -> Evidence:

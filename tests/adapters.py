@@ -43,6 +43,12 @@ class PassingAdapter(requests.adapters.BaseAdapter):
         self._own.close()
 
 
+def count_as_sent() -> None:
+    """Let the current request count as sent, so that it may have taken effect."""
+    if (deadline := _deadline.get()) is not None:
+        deadline.has_sent = True
+
+
 class HookedAdapter(PassingAdapter):
     """Calls a hook before and after each HTTP request; an exception of a hook ends the request.
 
@@ -56,8 +62,7 @@ class HookedAdapter(PassingAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, between the hooks."""
-        if (deadline := _deadline.get()) is not None:
-            deadline.has_sent = True
+        count_as_sent()
         if self._before is not None:
             self._before(request)
         response = super().send(request, *args, **kwargs)

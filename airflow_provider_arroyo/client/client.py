@@ -28,14 +28,10 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import OpenStream, Transport
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
-    ArroyoAuthError,
     ArroyoConflictError,
-    ArroyoConnectionError,
     ArroyoError,
-    ArroyoNoConnectionError,
     ArroyoNotFoundError,
     ArroyoQueryError,
-    ArroyoTlsError,
     Disposition,
 )
 
@@ -142,9 +138,7 @@ class ArroyoClient:
     ) -> Self:
         """Return a client with other limits on the same connections. None keeps a value.
 
-        :param max_elapsed_seconds: how long a failing request is retried; 0 tries once.
-        :param first_try_seconds: minimum time for the first try.
-        :param deadline: a time of the clock after which nothing is tried.
+        :param max_elapsed_seconds, first_try_seconds, deadline: see :class:`.Limits`.
         :param log: see :class:`ArroyoClient`.
         """
         other = copy.copy(self)
@@ -154,6 +148,15 @@ class ArroyoClient:
         other.limits = replace(self.limits, **changed)
         other.log = log or self.log
         return other
+
+    def with_short_limit(self, seconds: float) -> Self:
+        """Return a client with a short limit, for what only explains or proves something.
+
+        :param seconds: how long a request may take in total, even if it is slow.
+        """
+        return self.with_limits(
+            max_elapsed_seconds=min(seconds, self.limits.max_elapsed_seconds), first_try_seconds=seconds
+        )
 
     def reload(self) -> None:
         """Load the settings again, and use them from now on if they have changed.
@@ -171,13 +174,17 @@ class ArroyoClient:
         :raises ArroyoError: if it fails; says what to do next.
         :raises ValueError: if the request cannot be sent.
         """
-        tries = Tries(request, self.limits, clock=self.clock, log=self.log)
+        tries = self._tries(request)
         try:
             return self._repeat(request, tries, self._try)
         except ArroyoNotFoundError:
             if not tries.is_done_already():
                 raise
             return Response(request.read(HttpResponse(200, {}, b"", "")))
+
+    def _tries(self, request: Request[Any]) -> Tries:
+        try_seconds = self.settings.try_seconds
+        return Tries(request, self.limits, try_seconds=try_seconds, clock=self.clock, log=self.log)
 
     def _repeat(
         self, request: Request[Any], tries: Tries, send_once: Callable[[Request[Any], Tries], T]
@@ -192,7 +199,7 @@ class ArroyoClient:
             reraise=True,
         )
         try:
-            result: T = retrying(self._with_files, send_once, request, tries)
+            result: T = retrying(self._link.send, partial(send_once, request, tries))
         except ArroyoError as err:
             final = tries.final_error(err)
             if final is err:
@@ -205,35 +212,6 @@ class ArroyoClient:
         finally:
             self.counts.retries += tries.retries
         return result
-
-    def _with_files(
-        self, send_once: Callable[[Request[Any], Tries], T], request: Request[Any], tries: Tries
-    ) -> T:
-        """Send a request; after a failure, the next try uses what the files of certificates and keys contain then."""
-        try:
-            return self._with_reload(send_once, request, tries)
-        except ArroyoConnectionError as err:
-            self._link.reload_files()
-            if isinstance(err, ArroyoTlsError) and self.has_responded:
-                raise err.as_outage() from err.__cause__
-            raise
-
-    def _with_reload(
-        self, send_once: Callable[[Request[Any], Tries], T], request: Request[Any], tries: Tries
-    ) -> T:
-        transport = self._link.transport
-        try:
-            return send_once(request, tries)
-        except ArroyoAuthError as err:
-            # Another thread may have loaded the settings in the meantime.
-            if self._link.transport is transport:
-                try:
-                    self.reload()
-                except ArroyoNoConnectionError as unknown:
-                    raise err.not_looked_up(unknown) from None
-            if self._link.transport is transport:
-                raise
-        return send_once(request, tries)
 
     def _try(self, request: Request[T], tries: Tries) -> Response[T]:
         try:
@@ -314,7 +292,7 @@ class ArroyoClient:
         :param pipeline_id, job_id: the pipeline and its job, which must be running.
         """
         request = endpoints.output(pipeline_id, job_id)
-        tries = Tries(request, self.limits, clock=self.clock, log=self.log)
+        tries = self._tries(request)
         response, stream = self._repeat(request, tries, self._open_stream)
         chunks = self._link.transport.read_stream(stream, request, tries.deadline_seconds_left)
         yield from iter_batches(chunks, request, response, self.settings)

@@ -7,12 +7,20 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 from airflow_provider_arroyo.client.request import HttpResponse, http_date, seconds_ahead
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import Transport
-from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAuthError,
+    ArroyoConnectionError,
+    ArroyoNoConnectionError,
+    ArroyoSettingsError,
+    ArroyoTlsError,
+)
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +73,35 @@ class Link:
         self._dated = response.headers.get("date"), time.time()
         self.has_responded = True
 
+    def send(self, send_once: Callable[[], T]) -> T:
+        """Send a request; after a failure of the connection, the next one uses the files as they are then.
+
+        :param send_once: sends it on the current transport.
+        """
+        try:
+            return self._send_with_reload(send_once)
+        except ArroyoConnectionError as err:
+            self._reload_files()
+            if isinstance(err, ArroyoTlsError) and self.has_responded:
+                raise err.as_outage() from err.__cause__
+            raise
+
+    def _send_with_reload(self, send_once: Callable[[], T]) -> T:
+        """Send a request; once more if its credentials are refused and the settings have changed."""
+        transport = self.transport
+        try:
+            return send_once()
+        except ArroyoAuthError as err:
+            # Another thread may have loaded the settings in the meantime.
+            if self.transport is transport:
+                try:
+                    self.reload()
+                except ArroyoNoConnectionError as unknown:
+                    raise err.not_looked_up(unknown) from None
+            if self.transport is transport:
+                raise
+        return send_once()
+
     def reload(self) -> None:
         """Load the settings again, and use them from now on if they, or the contents of their files, have changed.
 
@@ -75,11 +112,11 @@ class Link:
             settings = current if self._load is None else self._load()
             settings.check_same_server(current.server, f"The Airflow connection led to {current.server}")
             if settings == current:
-                self.reload_files()
+                self._reload_files()
             else:
                 self._use(Transport(settings, clock=self._clock))
 
-    def reload_files(self) -> None:
+    def _reload_files(self) -> None:
         """Use the certificates and keys as they are in their files now, if these have changed.
 
         What cannot be used, perhaps because it is just being written, changes nothing.

@@ -32,23 +32,23 @@ POLL_RETRIES = 10
 
 _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 2.0
-_MAX_RETRY_AFTER_SECONDS = 120.0
 _MAX_POLL_RETRY_AFTER_SECONDS = 5.0
 """How long a poll waits at most, in seconds, if a server asks for it; otherwise the end of an outage shows late."""
+
+_TOO_MANY_REQUESTS = 429
 
 _MIN_TRY_SECONDS = 0.1
 
 
-def backoff_seconds(retry: int, error: BaseException | None = None) -> float:
+def backoff_seconds(retry: int) -> float:
     """Return how long to wait before a retry: half of ``min(2, 0.1 * 2**retry)`` s, plus a random part of the other
     half.
 
     :param retry: 1 for the first.
-    :param error: the error of the last try; if the server sent Retry-After, that is the minimum.
     """
     # The exponent is bounded, since a float is.
     half = min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(retry, 64)) / 2
-    return max(half + random.random() * half, _retry_after(error))
+    return half + random.random() * half
 
 
 def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseException) -> float:
@@ -64,16 +64,17 @@ def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseExcept
     return max(pause, min(_retry_after(error), _MAX_POLL_RETRY_AFTER_SECONDS))
 
 
-def outage_limit_seconds(error: ArroyoError, tolerance_seconds: float, *, has_responded: bool) -> float:
-    """Return how long an error may persist before it ends a wait or a request, in seconds.
+def outage_ends_at(error: ArroyoError, ends_at: float, *, foreign_since: float | None) -> float:
+    """Return until when an error may persist before it ends a wait or a request.
 
-    :param error: the failure.
-    :param tolerance_seconds: how long an outage of Arroyo may last.
-    :param has_responded: whether Arroyo itself has responded in this task.
+    :param error: the last failure.
+    :param ends_at: until when an outage of Arroyo is tolerated.
+    :param foreign_since: since when something else has responded; None if nothing has, or Arroyo itself has responded
+        in this task.
     """
-    if error.disposition is Disposition.OUTAGE and not has_responded:
-        return min(FIRST_CONTACT_SECONDS, tolerance_seconds)
-    return tolerance_seconds
+    if error.disposition is Disposition.OUTAGE and foreign_since is not None:
+        return min(ends_at, foreign_since + FIRST_CONTACT_SECONDS)
+    return ends_at
 
 
 def may_have_taken_effect(error: BaseException) -> bool:
@@ -90,12 +91,13 @@ class Limits:
     """How long a request may take with all its tries.
 
     :param max_elapsed_seconds: how long a failing request is retried, default 15; 0 tries once.
-    :param first_try_seconds: minimum time for the first try, since a slow response is not an outage; default 5.
+    :param first_try_seconds: how long it may take in any case, since a slow response is not an outage; default None:
+        as long as the timeouts of the settings allow for one try.
     :param deadline: a time of the client's clock after which nothing is tried; default None: no deadline.
     """
 
     max_elapsed_seconds: float = 15.0
-    first_try_seconds: float = 5.0
+    first_try_seconds: float | None = None
     deadline: float | None = None
 
 
@@ -104,11 +106,14 @@ class Tries:
 
     :param request: the request.
     :param limits: its time limits.
+    :param try_seconds: how long one try may take by the timeouts of the settings.
     :param clock: a monotonic clock in seconds.
     :param log: gets a WARNING when an outage begins, and a line when it ends.
     """
 
-    def __init__(self, request: Request[Any], limits: Limits, *, clock: Clock, log: Any) -> None:
+    def __init__(
+        self, request: Request[Any], limits: Limits, *, try_seconds: float, clock: Clock, log: Any
+    ) -> None:
         self._request = request
         self._clock = clock
         self._log = log
@@ -116,8 +121,10 @@ class Tries:
         self._began = clock()
         self._began_at = time.time()
         self._may_repeat_until = min(self._began + limits.max_elapsed_seconds, self._deadline)
-        least = self._began + max(limits.first_try_seconds, request.min_read_timeout_seconds)
+        first = try_seconds if limits.first_try_seconds is None else limits.first_try_seconds
+        least = self._began + max(first, request.min_read_timeout_seconds)
         self._ends_at = min(max(self._may_repeat_until, least), self._deadline)
+        self._foreign_since: float | None = None
         self._took_effect = False
         self._has_warned = False
         self.retries = 0
@@ -164,42 +171,48 @@ class Tries:
         self._took_effect = self._took_effect or may_have_taken_effect(error)
         if not isinstance(error, ArroyoError) or error.disposition is Disposition.PERMANENT:
             return False
+        if error.disposition is Disposition.OUTAGE and self._foreign_since is None:
+            self._foreign_since = self._clock()
         return error.disposition is Disposition.RETRY or self._request.is_idempotent
 
     def wait_seconds(self, state: RetryCallState) -> float:
-        """Return how long to wait before the next try, so that the next try can still end in time."""
+        """Return how long to wait before the next try, so that the next try can still end in time.
+
+        A server that asks for a longer wait than that, and for fewer requests (429), gets no further try.
+        """
         error = _error_of(state)
-        wanted = backoff_seconds(state.attempt_number, error)
         left = self._repeat_until(error) - self._clock()
-        if wanted < left - _MIN_TRY_SECONDS:
-            return wanted
-        return max(_FIRST_WAIT_SECONDS, left - 1.0, _retry_after(error))
+        asked, most = _retry_after(error), left - _MIN_TRY_SECONDS
+        if asked >= most and isinstance(error, ArroyoApiError) and error.status == _TOO_MANY_REQUESTS:
+            return asked
+        # What does not fit is only a guess of when an outage ends.
+        asked = asked if asked < most else _MAX_POLL_RETRY_AFTER_SECONDS
+        wanted = max(backoff_seconds(state.attempt_number), asked)
+        return wanted if wanted < most else max(_FIRST_WAIT_SECONDS, left - 1.0)
 
     def is_exhausted(self, state: RetryCallState) -> bool:
         """Return whether no further try is due."""
-        error, now = _error_of(state), self._clock()
-        if _retry_after(error) > _MAX_RETRY_AFTER_SECONDS:
-            return True
         # A try that has no time to complete would only hide the error of the last one.
-        return now + state.upcoming_sleep >= self._repeat_until(error) - _MIN_TRY_SECONDS
+        ends_at = self._repeat_until(_error_of(state)) - _MIN_TRY_SECONDS
+        return self._clock() + state.upcoming_sleep >= ends_at
 
     def _repeat_until(self, error: BaseException | None) -> float:
         if not isinstance(error, ArroyoError):
             return self._may_repeat_until
-        allowed = self._may_repeat_until - self._began
-        return self._began + outage_limit_seconds(error, allowed, has_responded=self.has_responded)
+        foreign_since = None if self.has_responded else self._foreign_since
+        return outage_ends_at(error, self._may_repeat_until, foreign_since=foreign_since)
 
     def before_sleep(self, state: RetryCallState) -> None:
         """Log the failed try: the first as a warning, the others at DEBUG level."""
-        level = logging.DEBUG if self._has_warned else logging.WARNING
+        level, error = logging.DEBUG if self._has_warned else logging.WARNING, _error_of(state)
         self._has_warned = True
         self.retries += 1
         self._log.log(
             level,
             "%s failed, retrying for up to %s: %s",
             self._request,
-            duration(self._may_repeat_until - self._began),
-            shorten(str(_error_of(state)), 1000),
+            duration(self._repeat_until(error) - self._began),
+            shorten(str(error), 1000),
         )
 
     def log_success(self) -> None:

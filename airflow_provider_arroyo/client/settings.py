@@ -141,6 +141,11 @@ class ClientSettings:
         return tuple(changed)
 
     @property
+    def try_seconds(self) -> float:
+        """How long one try of a request may take."""
+        return self.connect_timeout_seconds + self.read_timeout_seconds
+
+    @property
     def request_headers(self) -> dict[str, str]:
         """The headers that the settings add to every request. Contains secrets."""
         headers = dict(self.headers)

@@ -41,7 +41,7 @@ _NOT_STOPPING = AT_WORK | {JobState.RECOVERING}
 """The states of a run whose stop was withdrawn in time, or that failed instead."""
 
 _WHILE_POLLED = {"responded_at", "outage_since", "failing_since", "unreadable_since", "responding_since"}
-_WHILE_POLLED |= {"held_since", "old_since", "desired_since"}
+_WHILE_POLLED |= {"foreign_since", "held_since", "old_since", "desired_since"}
 """The times from which something counts only while polls are sent."""
 
 
@@ -145,6 +145,7 @@ class Progress(JsonValue):
     :param unseen_since: since when nobody has polled, or no poll has succeeded; None while polls succeed.
     :param responded_at: when a poll last succeeded.
     :param outage_since: while polls fail: when the last one succeeded, or the wait began; otherwise None.
+    :param foreign_since: since when something else has responded, if Arroyo never has; otherwise None.
     :param failing_since: while polls fail: when the first failed one was sent; otherwise None.
     :param failures: number of consecutive failed tries.
     :param failed_at: when the last failed try failed.
@@ -181,6 +182,7 @@ class Progress(JsonValue):
     unseen_since: float | None = None
     responded_at: float | None = None
     outage_since: float | None = None
+    foreign_since: float | None = None
     failing_since: float | None = None
     failures: int = 0
     failed_at: float | None = None
@@ -278,21 +280,21 @@ class Progress(JsonValue):
         if self.failing_since is not None and now - self.failing_since >= RESTARTED_SECONDS:
             self.responding_since, self.unreadable_since = now, None
         self.responded_at, self.failures = now, 0
-        self.outage_since = self.failing_since = self.last_error = None
+        self.outage_since = self.foreign_since = self.failing_since = self.last_error = None
 
-    def begin_outage(self, now: float, sent_at: float, limit_seconds: float) -> None:
+    def begin_outage(self, now: float, sent_at: float, *, is_late: bool) -> None:
         """Record the first failure after a response.
 
         :param now: when it failed.
         :param sent_at: when that poll was sent.
-        :param limit_seconds: how long an outage is tolerated.
+        :param is_late: whether polls are rarer than the tolerance, so that the outage counts from this poll: nobody
+            asked before.
         """
         self.failing_since = sent_at
         if self.unseen_since is None:
             self.unseen_since = self.responded_at
         self.outage_since = self.started_at if self.responded_at is None else self.responded_at
-        if self.responded_at is not None and now >= self.outage_since + limit_seconds:
-            # Polls are rarer than the tolerance: nobody asked in between, so the outage counts from this poll.
+        if is_late:
             self.outage_since = sent_at
         self.is_unsteady = self.failed_at is not None and now < self.failed_at + STEADY_SECONDS
 

@@ -26,7 +26,7 @@ import math
 
 from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.client.retry import outage_limit_seconds
+from airflow_provider_arroyo.client.retry import outage_ends_at
 from airflow_provider_arroyo.monitoring.checkpoints import pause_seconds
 from airflow_provider_arroyo.monitoring.condition import Condition
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS
@@ -214,7 +214,7 @@ class WaitRules:
         p = self.progress
         if now >= self.ends_at():
             return self._timed_out(self.plan.deadline_argument)
-        if p.outage_since is not None and now >= p.outage_since + self._outage_limit_seconds():
+        if p.outage_since is not None and now >= self._outage_ends_at(p.outage_since):
             return Outcome.UNREACHABLE
         return None
 
@@ -223,12 +223,14 @@ class WaitRules:
         is_success = self.plan.timeout_is_success and argument == "timeout" and self._is_running()
         return Outcome.REACHED if is_success else Outcome.TIMED_OUT
 
-    def _outage_limit_seconds(self) -> float:
-        """Return for how many seconds the current outage is tolerated."""
-        p, tolerance = self.progress, self.plan.outage_tolerance.total_seconds()
-        if p.last_error is None:
-            return tolerance
-        return outage_limit_seconds(p.last_error, tolerance, has_responded=p.responded_at is not None)
+    def _outage_ends_at(self, since: float) -> float:
+        """Return until when an outage is tolerated that has lasted since a given time."""
+        p, ends_at = self.progress, since + self.plan.outage_tolerance.total_seconds()
+        return (
+            ends_at
+            if p.last_error is None
+            else outage_ends_at(p.last_error, ends_at, foreign_since=p.foreign_since)
+        )
 
     # -- what is known about the job -------------------------------------------------------------------------------
 
@@ -291,7 +293,7 @@ class WaitRules:
         due = min(self.ends_at(), p.logged_at + plan.heartbeat.total_seconds())
         if p.outage_since is not None:
             # The poll that ends the outage is always observed, and a state lasts only from then on.
-            return min(due, p.outage_since + self._outage_limit_seconds())
+            return min(due, self._outage_ends_at(p.outage_since))
         if p.old_since is not None:
             due = min(due, p.old_since + OLD_SECONDS)
         job = p.present_job

@@ -216,14 +216,19 @@ class PipelineWait(WaitRules):
             return self._result(Outcome.DELETED, now) if self._was_seen else self.observe_missing(now)
         if error.disposition is Disposition.PERMANENT:
             return self._result(Outcome.ERROR, now)
+        sent_at = now if sent_at is None else min(sent_at, now)
         if p.failing_since is None:
-            p.begin_outage(now, now if sent_at is None else min(sent_at, now), self._outage_limit_seconds())
+            last = p.responded_at
+            p.begin_outage(now, sent_at, is_late=last is not None and now >= self._outage_ends_at(last))
+        if error.disposition is Disposition.OUTAGE and p.responded_at is None and p.foreign_since is None:
+            p.foreign_since = sent_at
         was_announced, p.failures, p.failed_at = p.is_announced, p.failures + 1, now
         if self._limit_reached(now) is not None:
             return self._pending(now)  # the wait's own error names this failure; no retry follows
         p.stats = p.stats.plus(retries=1)
         if p.is_announced and not was_announced:
-            self._messages.unreachable(error, now - (p.outage_since or now), self._outage_limit_seconds())
+            since = p.outage_since or now
+            self._messages.unreachable(error, now - since, self._outage_ends_at(since) - since)
             p.logged_at = now
             p.stats = p.stats.plus(outages=1)
         elif retry := p.failures % (POLL_RETRIES + 1):

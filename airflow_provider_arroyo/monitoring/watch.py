@@ -206,7 +206,7 @@ class EventWatch(PipelineWait):
     def _evaluate(self, job: Job, now: float) -> Outcome | None:
         return None
 
-    def _outage_limit_seconds(self) -> float:
+    def _outage_ends_at(self, since: float) -> float:
         return float("inf")
 
     @property

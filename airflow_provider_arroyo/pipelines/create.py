@@ -166,7 +166,7 @@ class PipelineCreator:
         if not error.status:
             # It also closes the connection on a validation of this SQL.
             return error
-        client = self._client.with_limits(max_elapsed_seconds=10.0)
+        client = self._client.with_short_limit(_CHECK_SECONDS)
         try:
             found = client.validate_query(self._spec.query, udfs=self._spec.udfs).errors
         except ArroyoError:
@@ -214,8 +214,7 @@ class PipelineCreator:
 
     def _created_after_all(self) -> Pipeline | None:
         """Return the pipeline of a create that Arroyo reported as failed; None if it is missing or incomplete."""
-        most = min(_CHECK_SECONDS, self._client.limits.max_elapsed_seconds)
-        client = self._client.with_limits(max_elapsed_seconds=most)
+        client = self._client.with_short_limit(_CHECK_SECONDS)
         with suppress(ArroyoError):
             found = client.get_pipeline(self._pipeline_id)
             is_ours = self._label_of(found).request_id in self.request_ids

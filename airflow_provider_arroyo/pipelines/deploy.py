@@ -202,8 +202,7 @@ class Deploy(DeploySteps):
 
     def _warn_of_same_sql(self, client: ArroyoClient, spec: PipelineSpec) -> None:
         """Warn if a running pipeline has the same SQL: the new one may be that pipeline, renamed."""
-        most = min(_SAME_SQL_SECONDS, client.limits.max_elapsed_seconds)
-        client = client.with_limits(max_elapsed_seconds=most)
+        client = client.with_short_limit(_SAME_SQL_SECONDS)
         try:
             others = [
                 one

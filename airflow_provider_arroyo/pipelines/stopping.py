@@ -26,9 +26,7 @@ _CHECKPOINTS_SECONDS = 10.0
 
 def for_checkpoints(client: ArroyoClient) -> ArroyoClient:
     """Return a client with a short limit: checkpoints only prove what a stop does, and must not delay it."""
-    return client.with_limits(
-        max_elapsed_seconds=min(_CHECKPOINTS_SECONDS, client.limits.max_elapsed_seconds)
-    )
+    return client.with_short_limit(_CHECKPOINTS_SECONDS)
 
 
 def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:

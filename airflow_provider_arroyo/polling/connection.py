@@ -45,8 +45,7 @@ def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float |
     :param tolerance_seconds: how long an outage may last; a poll may take as long, but at least 5 seconds.
     :param deadline: a time of ``time.monotonic`` after which nothing is tried; default None, no deadline.
     """
-    settings = client.settings
-    allowed = settings.connect_timeout_seconds + settings.read_timeout_seconds
+    allowed = client.settings.try_seconds
     return client.with_limits(
         max_elapsed_seconds=0.0,
         first_try_seconds=min(allowed, max(LEAST_POLL_SECONDS, tolerance_seconds)),

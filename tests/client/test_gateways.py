@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.request import Request
-from airflow_provider_arroyo.client.retry import Limits, outage_limit_seconds
+from airflow_provider_arroyo.client.retry import Limits, outage_ends_at
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
@@ -224,8 +224,8 @@ def test_a_response_of_a_gateway_is_an_outage(gateway: str, connect: Connect, se
         assert type(error) is ArroyoForeignResponseError, f"{request}: {error!r}"
         assert (error.disposition, error.is_fatal) == (Disposition.OUTAGE, False), request
         # Earlier responses of Arroyo change only how long an outage may last.
-        limits = [outage_limit_seconds(error, 600.0, has_responded=before) for before in (False, True)]
-        assert limits == [60.0, 600.0]
+        ends = [outage_ends_at(error, 600.0, foreign_since=since) for since in (0.0, 500.0, 590.0, None)]
+        assert ends == [60.0, 560.0, 600.0, 600.0]
     assert not client.has_responded
     assert len(server.requests) == len(REQUESTS)
 

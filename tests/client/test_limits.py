@@ -26,9 +26,9 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreachableError,
     Disposition,
 )
-from tests.adapters import PassingAdapter
+from tests.adapters import PassingAdapter, count_as_sent
 from tests.client.conftest import ONCE, SPEC, Clock, Connect, failure
-from tests.client.server import CLOSE, HANG, Reply, Server, reply
+from tests.client.server import CLOSE, HANG, RESET, Reply, Server, reply
 
 CREATE = api.create_pipeline(**SPEC)
 READ = api.get_pipeline("pl_1")
@@ -61,6 +61,22 @@ def test_an_address_that_never_was_arroyo_fails_in_60_s(
     assert 59 <= clock() - began <= 60
     assert str(error).startswith("This address does not look like Arroyo: for ")
     assert "Sign in" in str(error)
+
+
+@pytest.mark.parametrize("before", [RESET, NOT_AVAILABLE], ids=["reset", "503"])
+def test_the_60_s_count_from_the_first_response_of_something_else(
+    before: Reply, connect: Connect, server: Server, clock: Clock
+) -> None:
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if clock() - began >= 80:
+            server.play(PAGE)
+
+    server.play(before)
+    began = clock()
+    error = failure(connect(server.url(), limits=Limits(max_elapsed_seconds=600), sleep=sleep), READ)
+    assert 138 <= clock() - began <= 142
+    assert str(error).startswith("This address does not look like Arroyo: for 2 min ")
 
 
 def test_an_address_of_arroyo_is_retried_for_max_elapsed(
@@ -148,6 +164,7 @@ class Scripted(PassingAdapter):
         self.timeouts: list[Any] = []
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        count_as_sent()
         timeout = kwargs["timeout"]
         self.timeouts.append(timeout)
         wanted = self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
@@ -173,7 +190,7 @@ def scripted(
 def test_max_elapsed_is_exact_to_a_second(
     seconds: list[float], max_elapsed: float, read_timeout: float
 ) -> None:
-    """However long the server takes to fail each try, and also if it hangs."""
+    """However long the server takes to fail each try, and also if it hangs; but one try may always take its time."""
     clock = Clock()
     client, _ = scripted(
         clock,
@@ -184,22 +201,43 @@ def test_max_elapsed_is_exact_to_a_second(
     began = clock()
     error = failure(client, READ)
     assert isinstance(error, ArroyoUnreachableError)
-    assert max_elapsed - 1 <= clock() - began <= max_elapsed + 0.001
+    timeouts = client.settings.connect_timeout_seconds + read_timeout
+    assert max_elapsed - 1 <= clock() - began <= max(max_elapsed, timeouts) + 0.001
 
 
-@pytest.mark.parametrize("seconds", [None, 0.5, 20])
-def test_the_first_try_gets_its_full_time(seconds: float | None, clock: Clock) -> None:
-    client, adapter = scripted(clock, 100.0, limits=ONCE)
+@pytest.mark.parametrize("seconds, took", [(None, 125.0), (0.5, 0.5), (20, 20)])
+def test_the_first_try_gets_its_full_time(seconds: float | None, took: float, clock: Clock) -> None:
+    client, adapter = scripted(clock, 200.0, limits=ONCE, read_timeout=120.0)
     client = client.with_limits(first_try_seconds=seconds)
     began = clock()
     assert type(failure(client, READ)) is ArroyoConnectionError
-    assert clock() - began == pytest.approx(seconds or 5)
+    assert clock() - began == pytest.approx(took)
     assert len(adapter.timeouts) == 1
+
+
+@pytest.mark.parametrize("max_elapsed", [15, 600])
+def test_a_slow_response_may_take_the_read_timeout(max_elapsed: float, clock: Clock) -> None:
+    """Planning some SQL takes longer than an outage of the API may last."""
+    client, _ = scripted(clock, 200.0, limits=Limits(max_elapsed_seconds=max_elapsed), read_timeout=120.0)
+    began = clock()
+    failure(client, CREATE)
+    assert clock() - began == pytest.approx(125)
+    began = clock()
+    failure(client.with_limits(deadline=clock() + 7), CREATE)
+    assert clock() - began == pytest.approx(7)
+
+
+def test_a_short_limit_applies_to_slow_responses_too(clock: Clock) -> None:
+    client, _ = scripted(clock, 200.0, limits=Limits(max_elapsed_seconds=600))
+    for limit in (10, 0):
+        began = clock()
+        failure(client.with_limits(max_elapsed_seconds=limit or 600).with_short_limit(10), READ)
+        assert clock() - began == pytest.approx(10)
 
 
 def test_slow_requests_get_a_longer_timeout(clock: Clock) -> None:
     """Compiling a UDF takes long, and the output of a preview may pause."""
-    client, adapter = scripted(clock, 0.0, limits=ONCE)
+    client, adapter = scripted(clock, 0.0)
     failure(client, catalog.create_udf(prefix="/", definition="fn f() {}"))
     with pytest.raises(ArroyoError):
         list(client.stream_output("p", "j"))

@@ -208,7 +208,7 @@ def test_pauses_grow_to_two_seconds_and_are_random(connect: Connect, server: Ser
     assert all(backoff_seconds(retry) <= 2.0 for retry in (1000, 100_000))
 
 
-@pytest.mark.parametrize("seconds", [7, 119])
+@pytest.mark.parametrize("seconds", [7, 119, 300])
 def test_retry_after_is_respected(seconds: int, connect: Connect, server: Server, clock: Clock) -> None:
     server.play(reply(None, 503, headers={"retry-after": str(seconds)}), reply(PIPELINE))
     client = connect(server.url(), limits=Limits(max_elapsed_seconds=seconds + 2))
@@ -217,8 +217,8 @@ def test_retry_after_is_respected(seconds: int, connect: Connect, server: Server
     assert clock.slept == [seconds]
 
 
-@pytest.mark.parametrize("max_elapsed, seconds", [(600, 121), (600, 3600), (15, 20)])
-def test_a_retry_after_beyond_the_limit_fails_at_once(
+@pytest.mark.parametrize("max_elapsed, seconds", [(600, 601), (600, 3600), (15, 20)])
+def test_too_many_requests_for_longer_than_the_limit_fail_at_once(
     max_elapsed: float, seconds: int, connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(reply(None, 429, headers={"retry-after": str(seconds)}))
@@ -227,6 +227,29 @@ def test_a_retry_after_beyond_the_limit_fails_at_once(
     assert error.retry_after_seconds == seconds
     assert f"asks to wait {seconds} s" in str(error)
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("has_responded", [False, True])
+@pytest.mark.parametrize("seconds", [300, 3600])
+def test_a_gateway_cannot_say_how_long_an_outage_lasts(
+    seconds: int, has_responded: bool, connect: Connect, server: Server, clock: Clock
+) -> None:
+    """A maintenance page often asks for the same time, however soon Arroyo is back."""
+    page = reply(
+        "<html>Maintenance</html>", 503, content_type="text/html", headers={"retry-after": str(seconds)}
+    )
+    server.play(page, page, page, page, reply(PIPELINE))
+    client = connect(server.url(), limits=Limits(max_elapsed_seconds=600))
+    if has_responded:
+        client.expect_arroyo()
+    client.send(READ)
+    fits = has_responded and seconds == 300
+    assert clock.slept == ([300.0, 5.0, 5.0, 5.0] if fits else [5.0] * 4)
+    server.play(page)
+    client = connect(server.url(), limits=Limits(max_elapsed_seconds=600))
+    began = clock()
+    assert str(failure(client, READ)).startswith("This address does not look like Arroyo: for ")
+    assert 58 <= clock() - began <= 60
 
 
 def test_retries_of_a_poll() -> None:
@@ -254,6 +277,19 @@ def test_one_warning_then_debug_then_one_info(
     assert first.startswith("GET /pipelines/pl_1 failed, retrying for up to 15.0 s: Arroyo at http")
     assert "try again later" in first
     assert re.fullmatch(r"Arroyo responds again after [\d.]+ s", last)
+
+
+def test_the_warning_names_the_limit_that_applies(
+    connect: Connect, server: Server, log: pytest.LogCaptureFixture
+) -> None:
+    server.play(PAGE)
+    client = connect(server.url(), limits=Limits(max_elapsed_seconds=600))
+    failure(client, READ)
+    client.expect_arroyo()
+    failure(client, READ)
+    first, second = (one.getMessage() for one in log.records if one.levelno == logging.WARNING)
+    assert "failed, retrying for up to 1 min: " in first
+    assert "failed, retrying for up to 10 min: " in second
 
 
 def test_no_info_is_logged_if_the_outage_did_not_end(

@@ -129,12 +129,28 @@ def test_if_deadline_and_tolerance_end_together_the_deadline_is_named() -> None:
 def test_foreign_responses_end_the_wait_after_a_minute_if_arroyo_never_responded() -> None:
     sensor = wait("Running")
     assert sensor.observe_error(FOREIGN, T0 + 1).outcome is WAITING
-    assert sensor.next_due() == T0 + 60
-    assert sensor.observe_error(FOREIGN, T0 + 59.99).outcome is WAITING
-    result = sensor.observe_error(FOREIGN, T0 + 60)
+    assert sensor.next_due() == T0 + 61
+    assert sensor.observe_error(FOREIGN, T0 + 60.99).outcome is WAITING
+    result = sensor.observe_error(FOREIGN, T0 + 61)
     assert (result.outcome, result.has_responded) == (UNREACHABLE, False)
     shorter = wait("Running", outage_tolerance=5)
     assert shorter.observe_error(FOREIGN, T0 + 5).outcome is UNREACHABLE
+
+
+@pytest.mark.parametrize("before", [REFUSED, api_error(503)], ids=["refused", "503"])
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_minute_counts_from_the_first_response_of_something_else(
+    before: ArroyoError, moves: bool
+) -> None:
+    sensor = wait("Running", deadline=T0 + 3600)
+    fail(sensor, 40, T0 + 1, step=2, error=before)
+    assert sensor.observe_error(FOREIGN, T0 + 82, sent_at=T0 + 81).outcome is WAITING
+    if moves:
+        sensor = move(sensor, T0 + 82)
+    # What comes in between does not start it again.
+    assert sensor.observe_error(before, T0 + 139).outcome is WAITING
+    assert sensor.observe_error(FOREIGN, T0 + 140.9).outcome is WAITING
+    assert sensor.observe_error(FOREIGN, T0 + 141).outcome is UNREACHABLE
 
 
 def test_refused_connections_are_retried_for_the_tolerance_if_arroyo_never_responded() -> None:
@@ -253,7 +269,7 @@ def test_the_announcement_names_the_limit_of_the_first_contact() -> None:
     sensor = wait("Running")
     fail(sensor, 11, T0 + 1, error=FOREIGN)
     assert logged(sensor)[-1] == (
-        "Arroyo unreachable for 2.0 s, retrying for up to 1 min in total (Arroyo has not responded yet): "
+        "Arroyo unreachable for 2.0 s, retrying for up to 1 min 1 s in total (Arroyo has not responded yet): "
         "orders_per_minute: A gateway's page"
     )
 
