@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, names_user
+from airflow_provider_arroyo.client.secret_names import MASK, is_no_secret, is_secret_name, names_user
 from airflow_provider_arroyo.client.sql_secrets import secret_values
 from airflow_provider_arroyo.client.text_secrets import (
     Secret,
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.client.settings import ClientSettings
 
-_MAX_READ = 1_000_000
-"""Maximum length of a response that is read for a message, in characters. Messages show far less."""
+MAX_READ = 100_000
+"""Maximum length of a server's text that is read for a message, in characters. Messages show far less."""
+
+_MAX_SECRET = 8_000
+"""The length of the longest secrets, in characters, even if they are encoded."""
 
 _MIN_VARIABLE_LENGTH = 8
 """An environment variable may be a secret whatever its name is; what is shorter is as likely a word of any text."""
@@ -66,14 +69,23 @@ def body_secret_values(body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(found | setting_secret_values(rest))
 
 
-def redactor(body: Mapping[str, Any] | None, settings: ClientSettings) -> Callable[[str], str]:
+def redactor(
+    body: Mapping[str, Any] | None, settings: ClientSettings, *, most: int = MAX_READ
+) -> Callable[[str], str]:
     """Return a function that hides secrets in a server's text: those of a request, of the settings, and its own.
 
     :param body: the body of the request; None if it has none.
     :param settings: the settings used.
+    :param most: how many characters it reads, default 100,000; it returns only the beginning of a longer text.
     """
     secrets = body_secret_values(body or {})
-    return lambda text: redact_values(settings.redact(text)[:_MAX_READ], secrets)
+
+    def redacted(text: str) -> str:
+        shown = redact_values(settings.redact(text[:most]), secrets)
+        # A secret that the cut has divided is not recognized.
+        return shown if len(text) <= most else shown[:-_MAX_SECRET] or MASK
+
+    return redacted
 
 
 def pipeline_secret_values(pipeline: Pipeline, job: Job | None = None) -> frozenset[str]:

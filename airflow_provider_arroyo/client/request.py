@@ -63,11 +63,6 @@ class HttpResponse:
     took_seconds: float = 0.0
 
     @property
-    def text(self) -> str:
-        """The body as text; bytes that are not UTF-8 are replaced."""
-        return self.body.decode("utf-8", "replace")
-
-    @property
     def content_type(self) -> str:
         """The media type, without parameters; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from airflow_provider_arroyo.client.body_secrets import redactor
+from airflow_provider_arroyo.client.body_secrets import MAX_READ, redactor
 from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.lists import Listed
 from airflow_provider_arroyo.client.reading import UNREADABLE, NotJsonError, json_of, reason
@@ -52,6 +52,9 @@ _REFUSALS = (400, 404, 409, 422, 500, 502, 503)
 """The statuses with which Arroyo itself refuses a request in words."""
 
 _UNAVAILABLE = (408, 502, 503, 504)
+
+_MAX_PAGE = 12_000
+"""How many characters of a response that is not Arroyo's are read for a message. Every poll may get a long page."""
 
 _CHECK_THE_WAY = (
     "Check that the connection's host, port and base_path lead to Arroyo, and past any login page"
@@ -108,11 +111,20 @@ class _Interpreter:
     @cached_property
     def _words(self) -> str:
         """The server's message without secrets. Decisions use the unchanged text."""
-        return self._redacted(self._response.text.strip() if self.own_words is None else self.own_words)
+        return self._redacted(self._text if self.own_words is None else self.own_words).strip()
+
+    @cached_property
+    def _text(self) -> str:
+        """As much of the body as is read, as text, and a little more if there is more."""
+        return self._response.body[: 4 * self._most_read + 4].decode("utf-8", "replace")
+
+    @property
+    def _most_read(self) -> int:
+        return _MAX_PAGE if self.own_words is None else MAX_READ
 
     @cached_property
     def _redacted(self) -> Callable[[str], str]:
-        return redactor(self._request.body, self._settings)
+        return redactor(self._request.body, self._settings, most=self._most_read)
 
     def check_age(self) -> None:
         """Check that the response is current.
@@ -167,7 +179,7 @@ class _Interpreter:
 
     def refusal(self) -> ArroyoError:
         status = self._response.status
-        if status == 400 and (what := explain_plain_refusal(self._response.text)):
+        if status == 400 and (what := explain_plain_refusal(self._text)):
             return ArroyoTlsError(f"{what} ({self._where} said: {self._shown}).", **self._request.where)
         if status in (401, 403, 407):
             return self._auth_error()
@@ -316,7 +328,7 @@ class _Interpreter:
 
     @property
     def _shown(self) -> str:
-        text = shorten(self._redacted(self._response.text))
+        text = shorten(self._words if self.own_words is None else self._redacted(self._text))
         return repr(text) if self._response.body else "nothing"
 
     @cached_property
@@ -324,6 +336,6 @@ class _Interpreter:
         return {
             "status": self._response.status,
             **self._request.where,
-            "server_message": shorten(self._words, 2000) if self._is_html else self._words,
+            "server_message": shorten(self._words, 2000) if self.own_words is None else self._words,
             "retry_after_seconds": self._response.retry_after_seconds,
         }

@@ -21,6 +21,8 @@ CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found"
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)
 """What a gateway says where it knows no more than the status. Arroyo's words always say more."""
 
+_MAX_PHRASE = 100
+
 _ABOUT_SQL = re.compile(
     # 0.16
     r"Failed to plan query:"
@@ -45,7 +47,8 @@ _ABOUT_THE_REQUEST = re.compile(
 
 def only_names_status(words: str) -> bool:
     """Return whether an error's text says no more than a status does, as ``404 Not Found``."""
-    phrase = re.sub(r"^\d{3}\W*|\W+$", "", words).lower()
+    # The pattern takes minutes for a long text.
+    phrase = re.sub(r"^\d{3}\W*|\W+$", "", words).lower() if len(words) <= _MAX_PHRASE else words
     return not phrase or phrase in _PHRASES
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client import body_secrets, responses
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.client.transport import Transport
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
@@ -361,3 +363,47 @@ def test_a_job_without_running_desired_is_read(fields: dict[str, Any], wish: boo
 
 def test_an_unknown_state_is_kept() -> None:
     assert Job.from_api({"id": "job_1", "state": "Hibernating", "run_id": 1}).state == "Hibernating"
+
+
+# -- long pages ----------------------------------------------------------------------------------------------------
+
+LINE = '<p class="row"><a href="https://gate.example/login?next=%2F">Sign in</a> key: value</p>\n'
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain", "application/json"])
+@pytest.mark.parametrize("status", [200, 404, 502])
+def test_only_the_beginning_of_a_long_page_is_read_and_kept(
+    content_type: str, status: int, client: ArroyoClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every poll may get it, its error is stored with the wait, and masking a megabyte takes a second."""
+    masked: list[int] = []
+
+    def counted(text: str, values: Iterable[str]) -> str:
+        masked.append(len(text))
+        return redact_values(text, values)
+
+    monkeypatch.setattr(body_secrets, "redact_values", counted)
+    server.play(reply((LINE * 20_000).encode(), status, headers={"content-type": content_type}))
+    error = refusal(client, api.list_jobs(), ArroyoForeignResponseError)
+    assert sum(masked) < 50_000
+    assert "Sign in" in str(error)
+    assert "Sign in" in error.server_message
+    assert len(str(error.to_dict())) < 5000
+
+
+@pytest.mark.parametrize("is_arroyos", [False, True])
+def test_a_secret_at_the_end_of_what_is_read_is_not_shown(
+    is_arroyos: bool, connect: Connect, server: Server
+) -> None:
+    secret = "s3cret-Key/of=Arroyo" * 5
+    client = connect(server.url(), api_key=secret, limits=ONCE)
+    most = body_secrets.MAX_READ if is_arroyos else responses._MAX_PAGE
+    shown = ""
+    for before in range(most - len(secret), most, 7):
+        text = f"who is {' ' * (before - 7)}{secret} {'x ' * most}"
+        content = {"error": text} if is_arroyos else text.encode()
+        server.play(reply(content, 503, headers={} if is_arroyos else {"content-type": "text/plain"}))
+        error = refusal(client, api.list_jobs())
+        shown += str(error) + str(error.to_dict())
+    assert "who is" in shown
+    assert "s3cret" not in shown
