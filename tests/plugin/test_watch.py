@@ -327,7 +327,7 @@ async def test_a_long_page_of_pipelines_may_take_longer_than_other_requests(
     iterate = ArroyoClient.iter_pipelines
 
     def noted(client: ArroyoClient) -> Iterator[Pipeline]:
-        seconds.append(client.limits.first_try_seconds)
+        seconds.append(client.limits.first_try_seconds or 0.0)
         return iterate(client)
 
     monkeypatch.setattr(ArroyoClient, "iter_pipelines", noted)
