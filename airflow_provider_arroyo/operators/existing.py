@@ -114,7 +114,7 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
             job,
             requested_at=requested_at,
             **self._limits(self.timeout),
-            finishing_is_final=mode is StopMode.CHECKPOINT
+            finishing_is_final=mode in (StopMode.CHECKPOINT, StopMode.FORCE)
             or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate"),
         )
         return self._wait(plan, {**resume_context, "mode": mode.value})
@@ -127,7 +127,8 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         job = result.job
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             return self._missing(explain(result, pipeline), pipeline)
-        if result.outcome is Outcome.NO_CHECKPOINT and job is not None and self.if_finishing == "immediate":
+        is_immediate = self.if_finishing == "immediate" or resume_context.get("mode") == StopMode.FORCE
+        if result.outcome is Outcome.NO_CHECKPOINT and job is not None and is_immediate:
             return self._stop_immediately(pipeline, job, result.waited_seconds)
         if result.outcome is not Outcome.REACHED or job is None:
             self._fail_to_stop(result, pipeline, resume_context)
@@ -158,7 +159,7 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         return self._finish(result, pipeline, {"mode": StopMode.IMMEDIATE.value})
 
     def _log_immediate_stop(self, pipeline: PipelineRef) -> None:
-        self.log.warning("Finishing, takes no checkpoints, so it is stopped immediately: %s", pipeline.short)
+        self.log.warning("Finishing, obeys no other stop, so it is stopped immediately: %s", pipeline.short)
 
     def _fail_to_stop(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -167,9 +168,9 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         mode, job, advice = resume_context.get("mode"), result.job, None
         is_stuck = result.outcome is Outcome.TIMED_OUT and not result.is_outage
         is_stuck = is_stuck and job is not None and job.state == JobState.FINISHING
-        if is_stuck and mode in (StopMode.IMMEDIATE, StopMode.FORCE):
+        if is_stuck and mode == StopMode.IMMEDIATE:
             advice = (
-                f"A stop with mode {mode!r} was requested, and Arroyo should obey it in that state. Check Arroyo's "
+                "A stop with mode 'immediate' was requested, and Arroyo should obey it in that state. Check Arroyo's "
                 f"controller, or allow more time ({result.deadline_argument})."
             )
         self._fail(result, pipeline, advice=advice)

@@ -49,9 +49,9 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
     :param if_finishing: what to do if the pipeline is ``Finishing``: one of its sources has ended, the others are
         still running, and Arroyo takes no checkpoint and obeys only an immediate stop. ``"fail"`` (default): fail at
         once if ``mode`` is ``"checkpoint"``. ``"immediate"``: stop it immediately instead of with ``"checkpoint"`` or
-        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``. If it
-        becomes ``Finishing`` while the task waits, the immediate stop gets at least 10 seconds, even beyond
-        ``timeout``.
+        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``. With
+        ``"force"``, it is always stopped immediately. If it becomes ``Finishing`` while the task waits, the immediate
+        stop gets at least 10 seconds, even beyond ``timeout``.
     :param accept_failed: whether the task succeeds, with a warning, if the pipeline ends ``Failed``; default False.
     :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``.
     :param timeout: how long the wait may take, deferred or not, default 2 minutes; a timedelta or seconds.
@@ -150,9 +150,10 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
         from airflow_provider_arroyo.monitoring.explain import explain
         from airflow_provider_arroyo.monitoring.result import WaitResult
 
-        if mode not in (StopMode.CHECKPOINT, StopMode.GRACEFUL):
+        if mode is StopMode.IMMEDIATE:
             return mode
-        if self.if_finishing == "immediate":
+        # No mode means more haste than force.
+        if self.if_finishing == "immediate" or mode is StopMode.FORCE:
             self._log_immediate_stop(pipeline)
             return StopMode.IMMEDIATE
         result = WaitResult(outcome=Outcome.NO_CHECKPOINT, target_states=(JobState.STOPPED.value,), job=job)

@@ -30,13 +30,12 @@ def for_checkpoints(client: ArroyoClient) -> ArroyoClient:
 
 
 def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:
-    """Return the mode that stops a job. In ``Finishing``, no stop works that waits for a checkpoint or the sources.
+    """Return the mode that stops a job. In ``Finishing``, only an immediate stop works, not even one by force.
 
     :param job: the job now.
     :param wanted: the mode for every other state, default with a checkpoint.
     """
-    is_ignored = job.state == JobState.FINISHING and wanted in (StopMode.CHECKPOINT, StopMode.GRACEFUL)
-    return StopMode.IMMEDIATE if is_ignored else wanted
+    return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
 
 
 class StopProof:

@@ -134,14 +134,14 @@ _RUNNING = (
     _T(S.RUNNING, Cause.WORKER_LOST, S.RECOVERING, (580, 700)),
     _T(S.RUNNING, Cause.WORKER_LOST_FOR_GOOD, S.FAILED),
 )
-# Some sources have ended. Only an immediate stop has an effect, and leads to Finished.
+# Some sources have ended. Only an immediate stop has an effect, and leads to Finished; not even force
+# has one (the sources of 0.15 and 0.16 say so).
 _FINISHING = (
     _T(S.FINISHING, Cause.SOURCES_ENDED, S.FINISHED),
     _T(S.FINISHING, Cause.STOP_IMMEDIATE, S.FINISHED),
 )
 # Not seen on a real server: what meets states that mostly last too short for it.
 _NOT_SEEN = (
-    _T(S.FINISHING, Cause.STOP_FORCE, S.FINISHED),
     _T(S.FINISHING, Cause.WORKER_LOST, S.RECOVERING, (580, 700)),
     _T(S.FINISHING, Cause.WORKER_LOST_FOR_GOOD, S.FAILED),
     _T(S.FINISHING, Cause.TTL_OVER, S.STOPPING, _STOPPING),

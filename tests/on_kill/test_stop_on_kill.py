@@ -170,9 +170,8 @@ def test_in_finishing_it_is_stopped_immediately_if_the_mode_would_have_no_effect
     assert job.state == "Finishing"
     watched = WatchedRun(pipeline=PipelineRef(pipeline_id=pipeline_id, name="two sources"), job=job)
     assert worker.kill(TaskInstance("failed"), stop=mode, watched=watched)
-    is_ignored = mode in (StopMode.CHECKPOINT, StopMode.GRACEFUL)
     sent, how = mode, mode.value
-    if is_ignored:
+    if mode is not StopMode.IMMEDIATE:
         sent, how = StopMode.IMMEDIATE, f"immediate: Finishing ignores {mode.value}"
     assert worker.changes() == [("PATCH", {"stop": sent.value})]
     assert f"Stop requested ({how}), because its task ended: " in worker.lines.only()[1]

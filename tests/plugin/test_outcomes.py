@@ -116,7 +116,7 @@ def test_a_rescale_to_the_current_parallelism_is_done_at_once() -> None:
     assert first_response(what, "")["outcome"] == {"ok": True, "text": "It already has this parallelism."}
 
 
-@pytest.mark.parametrize("mode, text", [("graceful", FINISHING), ("immediate", None), ("force", None)])
+@pytest.mark.parametrize("mode, text", [("graceful", FINISHING), ("immediate", None), ("force", FINISHING)])
 def test_a_finishing_pipeline_obeys_an_immediate_stop(mode: str, text: str | None) -> None:
     page = Page("stop", job(1, "Finishing"), mode=mode)
     for _ in range(4):

@@ -293,7 +293,7 @@ def test_a_pipeline_is_stopped_and_deleted(state: str, mode: str, arrange: Arran
 
 
 @MODES
-@pytest.mark.parametrize("stop_mode", ["checkpoint", "graceful"])
+@pytest.mark.parametrize("stop_mode", ["checkpoint", "graceful", "force"])
 def test_a_pipeline_that_becomes_finishing_is_stopped_and_deleted(
     stop_mode: str, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:

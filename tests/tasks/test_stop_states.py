@@ -35,6 +35,12 @@ def held_in_finishing(arrange: Arrange) -> str:
     return pipeline_id
 
 
+def about_to_finish(arrange: Arrange) -> str:
+    pipeline_id = finishing(arrange)
+    arrange.sandbox.faults.show_state(pipeline_id, "Running", seconds=2)
+    return pipeline_id
+
+
 def restarted_after_a_failure(arrange: Arrange) -> str:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     arrange.client.restart_pipeline(pipeline_id)
@@ -90,6 +96,12 @@ SCENARIOS = {
     ),
     "finishing, immediate instead of graceful": Scenario(
         finishing, ("Finished",), ["immediate"], arguments={"mode": "graceful", "if_finishing": "immediate"}
+    ),
+    "finishing, immediate instead of force": Scenario(
+        finishing, ("Finished",), ["immediate"], arguments={"mode": "force"}
+    ),
+    "finishing after the request, immediate instead of force": Scenario(
+        about_to_finish, ("Finished",), ["force", "immediate"], arguments={"mode": "force"}
     ),
     "finishing, graceful": Scenario(
         finishing,
