@@ -225,8 +225,6 @@ class Engine(Agenda):
             is_requested = job.wanted.restarts != job.seen.restarts
             job.restarted = is_requested and job.state in (JobState.RUNNING, JobState.RESTARTING)
             job.failures = 0
-            if row.cause is Cause.RESTART_NO_STATE:
-                job.progress_micros = 0
         elif row.cause in (Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP):
             job.restarted = False
         elif row.cause is Cause.RESTART_AND_STOP:
@@ -291,6 +289,8 @@ class Engine(Agenda):
     def _scheduling(self, job: Job) -> None:
         job.run_id += 1
         job.failure = None
+        if job.wanted.ignore_state:
+            job.progress_micros = 0
         job.wanted.ignore_state = job.wanted.restart_force = False
         job.seen = dataclasses.replace(job.wanted)
 

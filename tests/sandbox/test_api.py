@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, bodies
 from tests.sandbox.support import Caller, bounded
-from tests.support import ENDLESS
+from tests.support import BOUNDED, ENDLESS
 
 
 def test_half_made_records_hold_their_id_until_deleted(sandbox: ArroyoSandbox, call: Caller) -> None:
@@ -251,6 +251,22 @@ def test_bodies_are_refused_in_the_words_of_arroyos_json_library(
     answer = requests.post(url, data=body, headers={"content-type": content_type}, timeout=60)
     assert answer.status_code == status
     assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize("version", ["0.16"])
+@pytest.mark.parametrize(
+    "body", [{"force": True}, {"ignore_state": True}, {"ignore_state": True, "force": True}]
+)
+def test_a_restart_without_state_begins_again(
+    body: dict[str, bool], sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    """A bounded source needs a minute; with its state, less than half of that is left."""
+    pipeline_id = call.create(query=BOUNDED.replace("'20'", "'6000'"))
+    sandbox.advance(45)
+    assert call("POST", f"/pipelines/{pipeline_id}/restart", body).status_code == 200
+    sandbox.advance(45)
+    state = call.job(pipeline_id)["state"]
+    assert state == ("Running" if "ignore_state" in body else "Finished")
 
 
 def test_worker_mode_replaces_the_job_of_a_restart_without_state() -> None:
