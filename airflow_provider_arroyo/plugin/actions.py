@@ -139,7 +139,7 @@ class Acted:
             finished_is_success=True,
             # If the response was lost, there may have been no stop to withdraw.
             resume_is_final=self.action == "stop" and self.failure is None,
-            finishing_is_final=self.action == "stop" and self.options.mode != StopMode.IMMEDIATE,
+            finishing_is_final=self.action == "stop" and self.options.mode != "immediate",
             restart_requested=self.action == "restart" and self.before.state == JobState.RUNNING,
             baseline=None if is_withdrawal else Baseline.of(self.before, requested_at=self.at),
         )
