@@ -121,10 +121,13 @@ class Link:
 
         What cannot be used, perhaps because it is just being written, changes nothing.
         """
-        with self._lock, suppress(ArroyoSettingsError):
-            settings = self.transport.settings
-            if settings.check_files() != self.transport.files_changed_at:
-                self._use(Transport(settings, clock=self._clock))
+        old = self.transport
+        with suppress(ArroyoSettingsError):
+            if old.settings.check_files() == old.files_changed_at:
+                return  # without the lock, which a slow look-up may hold
+            with self._lock:
+                if self.transport is old:
+                    self._use(Transport(old.settings, clock=self._clock))
 
     def _use(self, transport: Transport) -> None:
         old, self.transport = self.transport, transport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from airflow_provider_arroyo.client.transport import Transport
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
+    ArroyoConnectionError,
     ArroyoError,
     ArroyoForeignResponseError,
     ArroyoNotFoundError,
@@ -317,6 +319,26 @@ def test_a_connection_with_another_secret_in_its_path_is_an_error(connect: Conne
     with pytest.raises(ArroyoSettingsError, match="another secret in its path") as caught:
         client.list_jobs()
     assert "T0ken" not in str(caught.value)
+
+
+def test_a_slow_look_up_of_the_settings_delays_no_other_request(connect: Connect, server: Server) -> None:
+    is_loading, go_on = threading.Event(), threading.Event()
+
+    def load() -> ClientSettings:
+        is_loading.set()
+        go_on.wait(20)
+        return client.settings
+
+    client = connect(server.url(), reload=load, limits=ONCE)
+    loading = threading.Thread(target=client.reload)
+    loading.start()
+    assert is_loading.wait(20)
+    server.play(CLOSE, reply("Pong"))
+    refusal(client, api.ping(), ArroyoConnectionError)
+    client.ping()
+    assert loading.is_alive()
+    go_on.set()
+    loading.join(20)
 
 
 def test_unchanged_settings_keep_the_connection_open(connect: Connect, server: Server) -> None:
