@@ -17,7 +17,12 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState, StopMode
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.wire import JsonValue
-from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoError,
+    ArroyoNotFoundError,
+    ArroyoUnsupportedError,
+)
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings, shown
@@ -305,6 +310,10 @@ class Change:
             job = self._client.get_job(self._pipeline.id)
             if job is not None and job.state != JobState.FINISHED:
                 self._existing.restart(self._pipeline.id, job, ignore_state=True)
+        except ArroyoNotFoundError:
+            # Deleted meanwhile, so that nothing can start it.
+            self.left_stopped = None
+            raise
         except ArroyoError as err:
             raise err.adding(left_stopped) from err.__cause__
         self.left_stopped = None

@@ -13,7 +13,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.pipelines.change import Change, ChangeNotes, still_different
 from airflow_provider_arroyo.pipelines.choices import Action
@@ -295,6 +295,22 @@ def test_the_error_after_that_stop_says_how_to_start_it(worker_bench: Bench) -> 
     worker_bench.sandbox.faults.clear()
     assert changing(worker_bench).restart(ignore_state=True).action is Action.RESTARTED
     assert worker_bench.running() == {orders}
+
+
+def test_one_that_is_deleted_during_that_stop_cannot_be_started(worker_bench: Bench) -> None:
+    orders = worker_bench.submit().pipeline.id
+    worker_bench.change(orders, "Running", 3)
+
+    def before(request: requests.PreparedRequest) -> None:
+        if request.method == "PATCH":
+            worker_bench.sandbox.faults.delete(orders)
+
+    client = worker_bench.new_client(before).with_limits(deadline=worker_bench.now() + 60)
+    change = Change(client, client.get_pipeline(orders), notes=ChangeNotes(None), clock=worker_bench.now)
+    with pytest.raises(ArroyoNotFoundError) as caught:
+        change.restart(ignore_state=True)
+    assert "was not started again" not in str(caught.value)
+    assert change.left_stopped is None
 
 
 def test_one_that_finishes_during_that_stop_is_an_error_that_says_so(worker_bench: Bench) -> None:
