@@ -238,7 +238,7 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
             context["map_index_template"] = context.get("map_index_template") or "{{ task.pipeline_name }}"
 
     def _deploy(self, deployment: Deployment, namespace: Namespace) -> Deploy:
-        from airflow_provider_arroyo.pipelines.change import ChangeNotes
+        from airflow_provider_arroyo.pipelines.change_notes import ChangeNotes
         from airflow_provider_arroyo.pipelines.deploy import Deploy
         from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions
 

@@ -6,17 +6,13 @@ one. Here, each change results in the right request, or in an error that says wh
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import AT_WORK, TERMINAL_STATES, JobState, StopMode
 from airflow_provider_arroyo.client.models import Job, Pipeline
-from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,
@@ -24,12 +20,11 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnsupportedError,
 )
 from airflow_provider_arroyo.monitoring.plan import Baseline
+from airflow_provider_arroyo.pipelines.change_notes import ChangeNote, ChangeNotes
 from airflow_provider_arroyo.pipelines.choices import Action
-from airflow_provider_arroyo.pipelines.compare import Difference, begins_new_run, compare_settings, shown
+from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare_settings
 from airflow_provider_arroyo.pipelines.existing import PICKED_UP_SECONDS, Existing, is_going_down
 from airflow_provider_arroyo.text import duration, run_number, shorten
-
-_NOTE_KEY = "arroyo_change"
 
 _ONLY_0_16 = ("env_vars", "scheduler_config")
 
@@ -48,70 +43,6 @@ class Changed:
     before: Baseline | None = None
     must_run: bool = True
     changes: tuple[Mapping[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeNote(JsonValue):
-    """What a task is about to request, for a later try: once the server has the settings, nothing else records it.
-
-    :param pipeline_id: id of the pipeline.
-    :param wanted: a hash of all the wanted settings.
-    :param changes: the changed settings, without secrets.
-    :param before: its job before the request, if a new run follows; None if none does.
-    """
-
-    pipeline_id: str
-    wanted: str
-    changes: tuple[Mapping[str, str], ...]
-    before: Baseline | None = None
-
-    @classmethod
-    def of(
-        cls,
-        pipeline_id: str,
-        settings: Mapping[str, Any],
-        differences: Iterable[Difference] = (),
-        before: Baseline | None = None,
-    ) -> Self:
-        """Return the note about a change.
-
-        :param pipeline_id, before: see the class.
-        :param settings: all the wanted settings, those of :meth:`Change.update`.
-        :param differences: those that differ.
-        """
-        wanted, changes = settings_hash(settings), shown(differences)
-        return cls(pipeline_id=pipeline_id, wanted=wanted, changes=changes, before=before)
-
-
-class ChangeNotes:
-    """Stores the note about a task's change between its tries, until the task has succeeded.
-
-    :param store: has ``get(key)`` and ``set(key, value)``, like a task's state store in Airflow 3.3; None if there is
-        none, so that nothing is stored.
-    """
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def write(self, note: ChangeNote) -> None:
-        """Store what is about to be requested."""
-        if self._store is not None:
-            self._store.set(_NOTE_KEY, note.to_dict())
-
-    def read(self, wanted: ChangeNote) -> ChangeNote | None:
-        """Return the note of an earlier try that wanted the same for the same pipeline; None if there is none."""
-        if self._store is None:
-            return None
-        with suppress(ValueError):
-            note = ChangeNote.from_dict(self._store.get(_NOTE_KEY))
-            if (note.pipeline_id, note.wanted) == (wanted.pipeline_id, wanted.wanted):
-                return note
-        return None
-
-    def forget(self) -> None:
-        """Delete the note."""
-        if self._store is not None and self._store.get(_NOTE_KEY):
-            self._store.set(_NOTE_KEY, {})
 
 
 class Change:
@@ -324,12 +255,6 @@ class Change:
                 is_fatal=True,
             )
         return job
-
-
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Return a hash that tells whether two tries want the same settings, those of :meth:`Change.update`."""
-    text = json.dumps(dict(settings), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_changing(job: Job) -> bool:

@@ -23,7 +23,7 @@ from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
-from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes
+from airflow_provider_arroyo.pipelines.change_notes import ChangeNote, ChangeNotes
 from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.compare import begins_new_run, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator, naming

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.pipelines.change import ChangeNotes
+from airflow_provider_arroyo.pipelines.change_notes import ChangeNotes
 from airflow_provider_arroyo.pipelines.choices import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.deploy import Deploy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Done, Waiting

@@ -15,7 +15,8 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.plan import Baseline
-from airflow_provider_arroyo.pipelines.change import Change, ChangeNotes, still_different
+from airflow_provider_arroyo.pipelines.change import Change, still_different
+from airflow_provider_arroyo.pipelines.change_notes import ChangeNotes
 from airflow_provider_arroyo.pipelines.choices import Action
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.restarting import StuckRestart
