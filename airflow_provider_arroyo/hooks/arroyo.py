@@ -166,8 +166,8 @@ class ArroyoHook(BaseHook):
         """Return the client; the same as :attr:`client`, under the name that Airflow hooks use.
 
         It has a method for every endpoint of Arroyo's API, such as ``get_conn().list_udfs()``. A request that fails
-        temporarily is repeated for up to 15 seconds if that is safe. Threads can share the client. Do not close it,
-        since all hooks of the process share it.
+        temporarily is repeated for up to 15 seconds if that is safe; a slow response may take the timeouts of the
+        connection. Threads can share the client. Do not close it, since all hooks of the process share it.
 
         :raises ArroyoSettingsError: see :attr:`client`.
         """

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.models import Job
@@ -24,7 +24,8 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import RESTARTED_SECONDS
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from tests.monitoring.support import T0, UNNAMED, no_messages
+from tests.monitoring.support import FOREIGN, REFUSED, T0, UNNAMED, no_messages
+from tests.monitoring.support import plan as plan_for
 from tests.monitoring.wait_histories import (
     ALMOST,
     LASTING,
@@ -163,7 +164,14 @@ def test_it_ends_exactly_at_its_deadline(plan: WaitPlan, events: list[Event], da
         assert run(plan, [*events, last]).ended is not None
 
 
+REFUSED_FIRST = [Event("error", T0 + second, error=REFUSED) for second in range(80)]
+FOREIGN_LATER = [
+    Event("error", T0 + second, error=FOREIGN, sent_at=T0 + second - 1) for second in range(81, 150)
+]
+
+
 @thorough
+@example(plan_for("Running", deadline=T0 + 3600), REFUSED_FIRST + FOREIGN_LATER)
 @given(plans, histories())
 def test_an_outage_ends_the_wait_exactly_at_its_limit(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
