@@ -12,8 +12,7 @@ What they know about Arroyo beyond the names of the states (all seen on real ser
 - ``Running`` may be the 260 ms before a failure (``stable_for``), a pipeline that is about to stop
   (``running_desired: false``), or the 30 s in which a source tries in vain (``until_checkpoint``).
 - ``Finishing`` is ``Running`` towards an end: one source has ended, others still run, and no checkpoints are taken.
-- ``Failing`` already is the failure; ``Finished`` is final; ``Stopped`` can be resumed.
-- Unknown states are progress.
+- ``Failing`` already is the failure; ``Finished`` is final; ``Stopped`` can be resumed. Unknown states are progress.
 
 So ``Running`` counts if it is wanted, of a run that began after the change, and no stop is requested
 (``_may_count``); if it has lasted in that run (``_stable_at``); and if a checkpoint of that run has finished, where
@@ -145,8 +144,7 @@ class WaitRules:
         if plan.condition is not None:
             return self._evaluate_condition(job, plan.condition)
         if self._is_as_before(job) and job.state == JobState.FINISHED:
-            # Finished is final, so the change has no effect: this is fine for a wait for Stopped or Finished, but not
-            # for a wait for a new run, even one that would finish.
+            # Finished is final, so the change has no effect: a wait for a new run fails, even if it is to finish.
             is_stop = plan.target_states >= {JobState.STOPPED, JobState.FINISHED}
             return Outcome.REACHED if is_stop else Outcome.FINISHED
         if (withdrawn_at := self._withdrawn_at(job)) is not None:
@@ -256,9 +254,8 @@ class WaitRules:
 
     def _is_running(self) -> bool:
         """Return whether the pipeline is running, as far as known."""
-        p = self.progress
-        job = p.present_job
-        if job is None or p.missing_since is not None:
+        p, job = self.progress, self.progress.present_job
+        if job is None:
             return False
         is_old = p.old_since is not None and p.now - p.old_since >= CUT_SHORT_SECONDS
         # What another process saw may be days old.
