@@ -279,7 +279,7 @@ class PipelineWait(WaitRules):
     def _unreadable(self, error: ArroyoError, now: float, ends_at: float) -> WaitResult:
         """Process that the details of the job could not be read, although its state could."""
         p = self.progress
-        if p.details_error is None and now >= ends_at - _LAST_MOMENT_SECONDS:
+        if now >= ends_at - _LAST_MOMENT_SECONDS:
             return self._pending(now)  # the deadline itself cut it short
         # If the job does not exist, the next poll tells.
         is_final = error.disposition is Disposition.PERMANENT and not isinstance(error, ArroyoNotFoundError)
