@@ -26,8 +26,9 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
     :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
-        several are alive, the task fails and lists them. A retry means the same pipeline as the first try; Airflow
-        before 3.3 cannot remember it, so there a retry fails if none is alive. Templated.
+        several are alive, the task fails and lists them. A retry means the same pipeline as the first try. Airflow
+        before 3.3 cannot remember it, so there a retry fails if none is alive, or if the one that is alive was
+        created since the DAG run began, unless the run itself created it and there is no older one. Templated.
     :param stop_first: whether to stop a running pipeline first, default True; with False, a running pipeline fails
         the task, and nothing is changed.
     :param mode: how to stop it: ``"checkpoint"`` (default: its sinks commit their open transactions), ``"graceful"``,

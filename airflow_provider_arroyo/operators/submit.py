@@ -60,9 +60,10 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         and ``language``. Not templated, since source code contains braces.
     :param tags: labels of the pipeline, default none; on Arroyo 0.15 they are stored in the first line of the SQL.
         Templated.
-    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16), default none. Everyone who can
-        read Arroyo's API sees them, so put no secrets here. Templated.
-    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16), default none.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); default None, which leaves
+        those of an adopted pipeline, while an empty mapping removes them. Everyone who can read Arroyo's API sees
+        them, so put no secrets here. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16); default None, and empty, as above.
     :param pipeline_id: an id of your own for the pipeline (Arroyo 0.16); default None derives one from the task.
         Templated.
     :param wait_for: ``"Running"`` (default), ``"Finished"`` for a pipeline whose sources are all bounded, or None not

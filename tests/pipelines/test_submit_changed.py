@@ -192,6 +192,10 @@ def test_a_changed_environment_is_applied_on_adoption(bench_016: Bench) -> None:
     bench_016.only_pipeline()
     assert bench_016.job(pipeline_id).env_vars == {"A": "s3cr3t"}
     assert "env_vars: A (changed)" in bench_016.lines.text("WARNING")
+    bench_016.submit(replace(SPEC, env_vars=None), try_number=3)
+    assert bench_016.job(pipeline_id).env_vars == {"A": "s3cr3t"}
+    bench_016.submit(replace(SPEC, env_vars={}), try_number=4)
+    assert bench_016.job(pipeline_id).env_vars == {}
     assert "s3cr3t" not in bench_016.lines.text()
 
 
