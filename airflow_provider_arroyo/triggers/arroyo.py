@@ -45,7 +45,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     The trigger polls at once, then at the interval. All triggers of a triggerer on the same connection share their
     polls. Nothing changes in Arroyo when the trigger is cancelled, moved to another triggerer or restarted: it
-    keeps its absolute deadline. A wait of an hour or more that counts something, or for a state that must last for
+    keeps its absolute deadline. A wait of an hour or more that counts something, or for what must last for
     ten minutes or more, continues where it was; any other, where it was when the task deferred.
 
     :param arroyo_conn_id: id of the Airflow connection; secrets stay in it.

@@ -26,6 +26,9 @@ _LONG_SECONDS = 3600.0
 
 _LONG_STABLE_SECONDS = 600.0
 _STORES_PER_STABLE = 10
+_MEASURED_SECONDS = 120.0
+"""How often it is stored how long a metric has lasted, in seconds: Arroyo keeps the values of five minutes."""
+
 _COUNTED_SECONDS = 600.0
 """How often counted checkpoints are stored, in seconds, so that Arroyo still lists those that were not."""
 
@@ -36,15 +39,18 @@ def keep_interval(wait: PipelineWait) -> float | None:
     :param wait: the wait; its progress may be that of the worker.
     :returns: infinity if it is stored only after new runs.
     """
-    plan = wait.plan
+    plan, intervals = wait.plan, list[float]()
     if plan.restart_window is not None:
         # Restarts while no triggerer runs are spread over the time since the last store, so that must be short.
-        return plan.restart_window.total_seconds() / 2
-    if plan.deadline - wait.progress.started_at < _LONG_SECONDS:
+        intervals.append(plan.restart_window.total_seconds() / 2)
+    elif plan.deadline - wait.progress.started_at < _LONG_SECONDS:
         return None
-    intervals = [] if plan.max_restarts is None else [float("inf")]
+    elif plan.max_restarts is not None:
+        intervals.append(float("inf"))
     if (stable_seconds := plan.stable_for.total_seconds()) >= _LONG_STABLE_SECONDS:
         intervals.append(stable_seconds / _STORES_PER_STABLE)
+    if plan.metric is not None and plan.metric.stable_for.total_seconds() >= _LONG_STABLE_SECONDS:
+        intervals.append(_MEASURED_SECONDS)
     if plan.checkpoint is not None and plan.checkpoint.new_checkpoints:
         intervals.append(_COUNTED_SECONDS)
     return min(intervals, default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.monitoring.condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
+from airflow_provider_arroyo.monitoring.metrics import MetricName
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -235,13 +238,14 @@ async def test_a_guard_continues_without_airflows_storage_and_warns_once(
 
 
 HOUR = 3600.0
+LOW = MetricCondition(metric=MetricName.BACKPRESSURE, operator="all", below=0.5)
 
 
 def long_wait(
     *, states: Sequence[str] = ("Running",), timeout: float = 7 * HOUR, **plan: Any
 ) -> PipelineWait:
-    """Return a wait for states, or for the checkpoint that it is given."""
-    wanted = frozenset() if "checkpoint" in plan else frozenset(states)
+    """Return a wait for states, or for the condition that it is given."""
+    wanted = frozenset() if {"checkpoint", "metric"} & plan.keys() else frozenset(states)
     pipeline = PipelineRef(pipeline_id="pl_1")
     goal = WaitPlan(pipeline=pipeline, target_states=wanted, deadline=timeout, **plan)
     return PipelineWait(goal, now=0.0)
@@ -257,6 +261,12 @@ def long_wait(
         ({"max_restarts": 2}, float("inf")),
         ({"max_restarts": 2, "timeout": 600.0}, None),
         ({"max_restarts": 2, "restart_window": timedelta(hours=1), "timeout": 600.0}, HOUR / 2),
+        (
+            {"stable_for": timedelta(hours=5), "max_restarts": 2, "restart_window": timedelta(days=1)},
+            HOUR / 2,
+        ),
+        ({"metric": LOW}, None),
+        ({"metric": replace(LOW, stable_for=timedelta(hours=1))}, 120.0),
         ({"checkpoint": CheckpointCondition(min_epoch=9)}, None),
         ({"checkpoint": CheckpointCondition(new_checkpoints=9)}, 600.0),
     ],
