@@ -110,7 +110,7 @@ def observe_list(
     row = watch.snapshot.rows.get(wait.plan.pipeline.pipeline_id)
     if row is not None:
         wait.observe(row.job if with_reason or not row.job else replace(row.job, failure=None), now)
-    elif watch.server == server:
+    elif watch.server == server and watch.snapshot.is_gone(wait.plan.pipeline.pipeline_id):
         wait.observe_missing(now)
 
 

@@ -114,6 +114,9 @@ class Snapshot:
         """The version of the last change."""
         self._gone: dict[str, int] = {}
         self._gone_before = 0
+        self._has_all_jobs = True
+        self._unlisted: set[str | None] = set()
+        """The ids of pipelines that have a job but are not known; None if such an id is unknown."""
 
     def _next(self) -> int:
         self.version += 1
@@ -138,6 +141,7 @@ class Snapshot:
             elif pipeline_id not in seen or row.job is None or row.job.id == job.id:
                 self._take_job(row, job, now)
                 seen.add(row.pipeline_id)
+        self._has_all_jobs, self._unlisted = is_complete, {job.pipeline_id for job in unknown}
         # A pipeline without a job is just being created or, on 0.15, not yet matched to its job.
         gone = [row for row in self.rows.values() if row.job and row.pipeline_id not in seen]
         for row in gone if is_complete else ():
@@ -216,6 +220,12 @@ class Snapshot:
         """Return a function that removes the secrets of every pipeline from a server's text; run it in a thread."""
         known = [row.facts.secrets for row in self.rows.values() if row.facts.secrets]
         return lambda text: redact_values(text, frozenset().union(*known))
+
+    def is_gone(self, pipeline_id: str) -> bool:
+        """Return whether a pipeline was deleted. One that is not known may also be one of too many, or unreadable."""
+        if pipeline_id in self.rows or pipeline_id in self._gone:
+            return pipeline_id not in self.rows
+        return self._has_all_jobs and self._unlisted.isdisjoint((pipeline_id, None))
 
     def drop(self, pipeline_id: str) -> None:
         """Forget a pipeline that was deleted."""

@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import seconds_ahead
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
 from airflow_provider_arroyo.plugin.definition import Definitions
@@ -196,12 +196,17 @@ class Watch:
         began = self.clock()
         try:
             jobs = await self.send(endpoints.list_jobs())
-            take = partial(self.snapshot.take_jobs, jobs.readable, is_complete=jobs.error is None)
-            if unknown := take(self._wall_clock()):
-                await self._listing.find(unknown)
-                take(self._wall_clock())
+            error, snapshot = jobs.error, self.snapshot
+
+            def take() -> list[Job]:
+                return snapshot.take_jobs(jobs.readable, self._wall_clock(), is_complete=jobs.error is None)
+
+            if unknown := take():
+                error = await self._listing.find(unknown, take) or error
+            if await self._listing.match_jobs():
+                take()
             await self._listing.describe_replaced()
-            self.error = None if jobs.error is None else await self._shown(jobs.error)
+            self.error = None if error is None else await self._shown(error)
         except ArroyoError as error:
             self._failures += 1
             self.error = await self._shown(error)

@@ -147,6 +147,37 @@ def test_a_page_stops_following_after_two_minutes() -> None:
     assert page.text == "No effect seen after 120 s. Check Arroyo's console."
 
 
+@pytest.mark.parametrize(
+    "jobs, was_known, text",
+    [
+        # It is one of too many for that server, or could not be read.
+        ([job(1)], False, None),
+        # 0.15 does not tell whose job it is.
+        ([Job("job_9", "Running", 1)], False, None),
+        ([Job("job_9", "Running", 1)], True, "It has been deleted."),
+        ([job(2)], False, "It has been deleted."),
+    ],
+)
+def test_a_pipeline_that_this_api_server_never_listed_is_not_called_deleted(
+    jobs: list[Job], was_known: bool, text: str | None
+) -> None:
+    message = first_response(acted("stop", job(1), at=T0), "")
+    watch = Watch(lambda: pytest.fail("nothing is fetched"), lambda _: pytest.fail("as above"))
+    if was_known:
+        watch.snapshot.take_pipelines([facts(1)])
+        watch.snapshot.take_jobs([job(1)], T0)
+    watch.snapshot.take_jobs(jobs, T0)
+    watch.seen_at = T0 + 2
+    outcome = next_response(Followed(**message["follow"]), watch, T0 + 2)["outcome"]
+    assert (outcome and outcome["text"]) == text
+
+
+def test_an_incomplete_list_of_jobs_proves_no_deletion() -> None:
+    watch = Watch(lambda: pytest.fail("nothing is fetched"), lambda _: pytest.fail("as above"))
+    watch.snapshot.take_jobs([job(2)], T0, is_complete=False)
+    assert not watch.snapshot.is_gone("pl_1")
+
+
 def test_data_from_before_the_action_proves_nothing() -> None:
     page = Page("stop", job(1))
     for _ in range(10):

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.plugin import reader, service, watch
+from airflow_provider_arroyo.plugin import listing, reader, service, snapshot, watch
 from airflow_provider_arroyo.plugin.service import MAX_THREADS, Service, in_few_threads
 from airflow_provider_arroyo.plugin.watch import PACE_SECONDS, Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -318,6 +318,90 @@ async def test_one_new_pipeline_costs_one_page(version: str) -> None:
         await bench.refresh()
         assert "new" in bench.names()
         assert bench.requests("*/pipelines") == pages + 1
+
+
+async def test_an_unreadable_pipeline_does_not_make_each_new_one_cost_the_whole_list() -> None:
+    with ArroyoSandbox(pipelines=150, seed=1) as sandbox:
+        adapt = partial(DamagingAdapter, fields={"/pipelines": NAMELESS}, matches='pipeline-2"')
+        bench = WatchBench(sandbox, adapt)
+        await bench.refresh()
+        pages = bench.requests("*/pipelines")
+        for name in ("new-1", "new-2"):
+            await asyncio.to_thread(create, bench, name)
+            await bench.refresh()
+        assert {"new-1", "new-2"} <= bench.names()
+        assert bench.requests("*/pipelines") == pages + 2
+
+
+async def test_pipelines_are_shown_with_their_jobs_while_others_are_still_listed() -> None:
+    seen: list[int] = []
+    bench: WatchBench
+
+    def note(request: requests.PreparedRequest) -> None:
+        if "/pipelines?" in str(request.url):
+            seen.append(sum(row.job is not None for row in bench.watch.snapshot.rows.values()))
+
+    with ArroyoSandbox(pipelines=150, seed=1) as sandbox:
+        bench = WatchBench(sandbox, partial(HookedAdapter, before=note, after=None))
+        await bench.refresh()
+        assert len(bench.names()) == 150
+    assert seen == [0, 100]
+
+
+@pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
+async def test_known_pipelines_are_up_to_date_while_new_ones_cannot_be_listed(bench: WatchBench) -> None:
+    await bench.refresh()
+    await bench.refresh()
+    shown = bench.row("pipeline-1").pipeline_id
+    await asyncio.to_thread(create, bench, "new")
+    fault = bench.sandbox.faults.status(503, path="*/v1/pipelines", times=None)
+    pages = bench.requests("*/v1/pipelines")
+    for _ in range(4):
+        began = bench.now
+        await bench.refresh(shown)
+        assert (bench.watch.seen_at or 0) > began
+        assert "new ones are not shown" in str(bench.watch.error)
+    assert bench.row("pipeline-1").details is not None
+    assert bench.requests("*/v1/pipelines") == pages + 1
+    bench.sandbox.faults.remove(fault)
+    await bench.refresh(after=10.0)
+    assert "new" in bench.names()
+    assert bench.watch.error is None
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+async def test_a_pipeline_that_is_deleted_before_its_job_was_seen_does_not_stay(version: str) -> None:
+    made: list[str] = []
+
+    def make(request: requests.PreparedRequest) -> None:
+        if "/pipelines?" in str(request.url) and not made:
+            made.append(create(WatchBench(sandbox), "short-lived"))
+
+    with ArroyoSandbox(arroyo_version=version, pipelines=2, seed=1) as sandbox:
+        bench = WatchBench(sandbox, partial(HookedAdapter, before=make, after=None))
+        await bench.refresh()
+        assert "short-lived" in bench.names()
+        sandbox.faults.delete("short-lived", after=0)
+        await bench.refresh(after=10.0)
+        assert bench.names() == {"pipeline-1", "pipeline-2"}
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+async def test_older_pipelines_are_listed_once_there_is_room(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (listing, snapshot):
+        monkeypatch.setattr(module, "MAX_PIPELINES", 3)
+    with ArroyoSandbox(arroyo_version=version, pipelines=4, seed=1) as sandbox:
+        bench = WatchBench(sandbox)
+        await bench.refresh()
+        await bench.refresh()
+        newest, *others = await asyncio.to_thread(listed, bench)
+        assert set(bench.watch.snapshot.rows) == {newest, *others[:2]}
+        sandbox.faults.delete(newest, after=0)
+        await bench.refresh(after=300.0)
+        await bench.refresh(after=300.0)
+        assert set(bench.watch.snapshot.rows) == set(others)
 
 
 async def test_a_long_page_of_pipelines_may_take_longer_than_other_requests(
