@@ -139,11 +139,19 @@ class ArroyoWaitingOperator(OpenLineageMixin, ArroyoOperator):
         if self._has_failed:
             # Also called by Airflow's own timeout alarm, after the error was handled, and by a second signal.
             return
+        if (left := self._half_done()) is not None:
+            self._has_failed = True
+            self.log.warning("%s", left)
+            return
         if (watched := self._watched()) is None:
             self.log.info("This task was killed while it was not waiting for a pipeline; nothing was stopped")
             return
         self._waiting, self._has_failed = None, True
         self._stop_on_kill(watched, is_timeout=self._is_timed_out)
+
+    def _half_done(self) -> str | None:
+        """Return what the task leaves half done if it is killed now, and what to do about it; None for nothing."""
+        return None
 
     def _watched(self) -> WatchedRun | None:
         """Return the run that the task watches now; None if it waits for none."""

@@ -109,14 +109,8 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         )
         return self._wait(plan, {**known, "baseline": before.to_dict() if before else None})
 
-    def on_kill(self) -> None:
-        """Undo nothing when Airflow kills the task, and say how to start a pipeline that it has stopped."""
-        left_stopped = self._changing.left_stopped if self._changing else None
-        if left_stopped is None or self._has_failed:
-            super().on_kill()
-            return
-        self._has_failed = True
-        self.log.warning("%s", left_stopped)
+    def _half_done(self) -> str | None:
+        return self._changing.left_stopped if self._changing else None
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]

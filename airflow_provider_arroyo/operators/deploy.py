@@ -303,18 +303,13 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
             self._deploying = self._deploy(progress.deployment, Namespace(name=progress.deployment.namespace))
         return self._go_on(self._deploying.resume(progress, result))
 
-    def on_kill(self) -> None:
-        """Undo nothing when Airflow kills the task, and say what it leaves behind."""
-        stopped = self._deploying.stopped if self._deploying else None
-        if stopped is None or self._has_failed:
-            super().on_kill()
-            return
-        self._has_failed = True
-        self.log.warning(
-            "The deploy was interrupted when it had stopped %s and not yet created the new pipeline. The next try "
-            "creates it; without one, resume the old one with ArroyoRestartPipelineOperator(pipeline_id=%r)",
-            stopped.inline,
-            stopped.pipeline_id,
+    def _half_done(self) -> str | None:
+        if self._deploying is None or (stopped := self._deploying.stopped) is None:
+            return None
+        return (
+            f"The deploy was interrupted when it had stopped {stopped.inline} and not yet created the new pipeline. "
+            "The next try creates it; without one, resume the old one with "
+            f"ArroyoRestartPipelineOperator(pipeline_id={stopped.pipeline_id!r})"
         )
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
