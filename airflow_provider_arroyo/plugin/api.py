@@ -26,7 +26,7 @@ from airflow_provider_arroyo.plugin import access, airflow_db, outcomes
 from airflow_provider_arroyo.plugin.actions import Acted, Action, ActionOptions, request_for
 from airflow_provider_arroyo.plugin.audit import Audit
 from airflow_provider_arroyo.plugin.facts import Facts
-from airflow_provider_arroyo.plugin.live import absent, live
+from airflow_provider_arroyo.plugin.live import NOT_LISTED, absent, live
 from airflow_provider_arroyo.plugin.reader import MAX_SHOWN
 from airflow_provider_arroyo.plugin.service import Service
 from airflow_provider_arroyo.plugin.snapshot import Row
@@ -164,6 +164,9 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         await watch.refresh()
         namespace = _namespace(watch)
+        if _known(watch) is None:
+            # A part of them would look like all of them.
+            raise HTTPException(502, watch.error or NOT_LISTED)
         # Only their own Airflow knows whether owners in other namespaces still exist.
         owners = {
             row.pipeline_id: owner

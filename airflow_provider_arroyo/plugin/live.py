@@ -30,6 +30,7 @@ _NOW_SECONDS = 30.0
 """How old the last measurement may be to count as current, in seconds."""
 
 _WAYS = {"in": "reading", "out": "writing"}
+NOT_LISTED = "The pipelines of this Arroyo have not been listed yet."
 _FLAPPING_SECONDS = 300.0
 _FLAPPING_RUNS = 3
 """This many new runs within this many seconds are not due to a requested rescale or restart."""
@@ -59,7 +60,7 @@ def absent(pipeline_id: str, *, known: int | None) -> str:
     :param known: how many pipelines of the server are known; None if the list was never read.
     """
     if known is None:
-        return "Arroyo has not been asked yet, or has not responded."
+        return NOT_LISTED
     name = repr(shorten(pipeline_id, 80))
     if known >= MAX_PIPELINES:
         return (

@@ -168,5 +168,5 @@ def test_readings_of_another_job_are_not_shown() -> None:
 def test_the_reason_for_a_missing_pipeline_depends_on_what_is_known() -> None:
     assert "it was deleted" in absent("pl_1", known=0)
     assert "among the 5,000" in absent("pl_1", known=5000)
-    assert "not responded" in absent("pl_1", known=None)
+    assert "not been listed yet" in absent("pl_1", known=None)
     assert len(absent("x" * 1000, known=1)) < 300

@@ -65,6 +65,12 @@ def test_the_page_has_every_field_of_its_type(site: Site) -> None:
     assert found["missing"] == []
 
 
+def test_orphans_are_not_shown_before_all_pipelines_are_known(site: Site) -> None:
+    site.sandbox.faults.status(503, path="*/v1/pipelines", times=1)
+    response = site.get("orphans", connection_id=CONN)
+    assert (response.status_code, "503" in response.json()["detail"]) == (502, True)
+
+
 @pytest.mark.parametrize(
     "pipeline_id", ["pl_gone", "..", "a/b", "x" * 1000, "<img src=x onerror=alert(1)>", "a\0b"]
 )
