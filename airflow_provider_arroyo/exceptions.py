@@ -117,15 +117,19 @@ class ArroyoTlsError(ArroyoConnectionError):
     """The TLS handshake failed: protocol, certificate authority, or client certificate.
 
     If Arroyo has responded before, this is an outage: a certificate may be about to be renewed.
+
+    :param is_unsent: whether it is certain that no part of the request was sent.
     """
 
     disposition = Disposition.PERMANENT
     is_fatal = True
+    is_unsent: bool = False
 
     def as_outage(self) -> Self:
         """Return the same error as one that may pass."""
         error = copy.copy(self)
-        error.disposition, error.is_fatal = Disposition.OUTAGE, False
+        error.disposition = Disposition.RETRY if self.is_unsent else Disposition.OUTAGE
+        error.is_fatal = False
         return error
 
 

@@ -147,8 +147,9 @@ def explain(
     :param settings: the settings used; no secret of theirs is repeated.
     """
     chain = list(_causes(error))
+    is_unsent = failure in _NOT_SENT or any(isinstance(cause, NotSentError) for cause in chain)
     if failure is not Failure.PROXY and (tls := _tls_message(chain, failure, settings)):
-        return ArroyoTlsError(tls, **request.where)
+        return ArroyoTlsError(tls, is_unsent=is_unsent, **request.where)
     message = failure.value.format(
         url=settings.shown_url,
         request=request,
@@ -159,7 +160,7 @@ def explain(
         return ArroyoAuthError(message, status=int(refused[1]), **request.where)
     if failure in (Failure.NOT_HTTP, Failure.MALFORMED):
         return ArroyoForeignResponseError(message, **request.where)
-    if failure in _NOT_SENT or any(isinstance(cause, NotSentError) for cause in chain):
+    if is_unsent:
         return ArroyoConnectionError(message, disposition=Disposition.RETRY, **request.where)
     if failure is not Failure.READ_TIMEOUT and len(request.content() or b"") > MAX_BODY_BYTES:
         # A server may refuse a large body by closing the connection before it reads it all, and its response is lost.

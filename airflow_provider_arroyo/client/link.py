@@ -58,7 +58,7 @@ class Link:
         self.counts = Counts()
         self._load = load
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._dated: tuple[str | None, float] = None, 0.0
 
     @property
@@ -111,10 +111,9 @@ class Link:
             current = self.transport.settings
             settings = current if self._load is None else self._load()
             settings.check_same_server(current.server, f"The Airflow connection led to {current.server}")
-            if settings == current:
-                self._reload_files()
-            else:
+            if settings != current:
                 self._use(Transport(settings, clock=self._clock))
+        self._reload_files()
 
     def _reload_files(self) -> None:
         """Use the certificates and keys as they are in their files now, if these have changed.

@@ -46,7 +46,7 @@ CROSS_AS_JSON = [
     ArroyoUnreachableError("no", since=1.5),
     ArroyoConnectionError("no", is_hang_up=True, **REQUEST),
     ArroyoConnectionError("not sent", disposition=Disposition.RETRY, **REQUEST),
-    ArroyoTlsError("no", **REQUEST),
+    ArroyoTlsError("no", is_unsent=True, **REQUEST).as_outage(),
     ArroyoApiError("no", disposition=Disposition.RETRY_IF_IDEMPOTENT, is_fatal=True, **REFUSAL),
     ArroyoAuthError("no", **REFUSAL),
     ArroyoNotFoundError("no", **REFUSAL),

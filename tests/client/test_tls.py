@@ -7,12 +7,14 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
+from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
@@ -160,8 +162,9 @@ def test_a_certificate_that_expires_after_arroyo_has_responded_is_an_outage(
     authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
     with pytest.raises(ArroyoTlsError, match="is not valid at this time") as caught:
         client.with_limits(max_elapsed_seconds=0).ping()
-    assert (caught.value.disposition, caught.value.is_fatal) == (Disposition.OUTAGE, False)
-    client.ping()
+    assert (caught.value.disposition, caught.value.is_fatal) == (Disposition.RETRY, False)
+    # Nothing was sent, so even a request that must not be sent twice is repeated.
+    client.send(replace(endpoints.ping(), method="POST", is_idempotent=False))
     assert len(server.requests) == 2
 
 
