@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.secret_names import MASK, is_no_secret, is_secret_name, names_user
@@ -97,6 +98,17 @@ def pipeline_secret_values(pipeline: Pipeline, job: Job | None = None) -> frozen
     udfs = [{"definition": udf.definition, "language": udf.language} for udf in pipeline.udfs]
     variables = {} if job is None else job.env_vars
     return body_secret_values({"query": pipeline.query, "udfs": udfs, "env_vars": variables})
+
+
+@lru_cache(maxsize=1000)
+def redact_variables(text: str, variables: tuple[tuple[str, str], ...]) -> str:
+    """Return the reason of a failure without the values of environment variables.
+
+    :param text: the reason.
+    :param variables: their names and values.
+    """
+    # Every poll brings the same ones.
+    return redact_values(text, body_secret_values({"env_vars": dict(variables)}))
 
 
 def setting_secret_values(settings: Any) -> frozenset[str]:

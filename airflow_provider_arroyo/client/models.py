@@ -109,11 +109,10 @@ class Job(ApiModel):
         if message and isinstance(message, str):
             job = replace(job, failure=FailureReason.from_api({"error": message}))
         if job.failure is not None and job.env_vars:
-            from airflow_provider_arroyo.client.body_secrets import body_secret_values
-            from airflow_provider_arroyo.client.text_secrets import redact_values
+            from airflow_provider_arroyo.client.body_secrets import redact_variables
 
             # Masked here, since the environment is not passed on to other processes.
-            shown = redact_values(job.failure.error, body_secret_values({"env_vars": job.env_vars}))
+            shown = redact_variables(job.failure.error, tuple(job.env_vars.items()))
             job = replace(job, failure=replace(job.failure, error=shown))
         return job
 

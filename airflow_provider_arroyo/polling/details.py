@@ -32,6 +32,9 @@ MAX_READS = 2
 MAX_READS_PER_SECOND = 100
 """Maximum checkpoint reads per second. More would cost a triggerer much of its core; waits then read less often."""
 
+MAX_SLOW_READS = 16
+"""While this many reads have no response, further ones may take only a few seconds, since each keeps a thread."""
+
 _SLOW_SECONDS = 1.0
 _SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
 """How long the waits of a triggerer share the metrics of a job, in seconds: there are no newer ones."""
@@ -121,23 +124,31 @@ class DetailReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._slots = asyncio.Semaphore(MAX_READS)
+        self._slow = 0
+        """How many reads got no response in time."""
         self._metrics: dict[tuple[str, int], asyncio.Future[Fetched]] = {}
         self._next_at = self._connection.monotonic()
 
     async def read(self, waiter: Waiter, job: Job) -> None:
         """Read what a wait needs of a job, and let it observe that."""
         wait, at = waiter.wait, waiter.clock.from_monotonic
-        tolerance_seconds = waiter.tolerance_seconds if wait.plan.condition else 0.0
-        client = single_try(await self._connection.client(), tolerance_seconds)
+        client = await self._connection.client()
         async with self._slots:
             if wait.plan.metric is None:  # metrics are shared
                 now = self._connection.monotonic()
                 pause, self._next_at = self._next_at - now, max(self._next_at, now) + 1 / MAX_READS_PER_SECOND
                 await asyncio.sleep(max(0.0, pause))
+            may_be_slow = wait.plan.condition is not None and self._slow < MAX_SLOW_READS
+            reader = single_try(client, waiter.tolerance_seconds if may_be_slow else 0.0)
             sent_at = self._connection.monotonic()
             # A read without a response makes room for another one.
-            request = await started(self._read(client, wait, job), _SLOW_SECONDS)
-        found, now = await request, self._connection.monotonic()
+            request = await started(self._read(reader, wait, job), _SLOW_SECONDS)
+        is_slow = not request.done()
+        self._slow += is_slow
+        try:
+            found, now = await request, self._connection.monotonic()
+        finally:
+            self._slow -= is_slow
         waiter.observe(lambda: wait.observe_details(job, found, at(now), sent_at=at(sent_at)))
 
     async def _read(self, client: ArroyoClient, wait: PipelineWait, job: Job) -> Fetched:

@@ -99,7 +99,9 @@ class JobPolls:
         self._list_wake = asyncio.Event()
         self._list_seconds: deque[float] = deque([0.0], maxlen=5)
         """How long the last polls of the list took."""
-        self._list_sent_at = self._list_seen_at = float("-inf")
+        self._list_seen_at = float("-inf")
+        self._list_pending_since = float("inf")
+        """When the poll of the list was sent that is in progress; infinity if none is."""
         self._list_has_failed = False
         """Whether the last poll of the list failed although single polls succeeded."""
         self._list_resumes_at = float("-inf")
@@ -140,12 +142,9 @@ class JobPolls:
             self._end_single(target)
             self._choose()
 
-    def unanswered_since(self, target: Target) -> float:
-        """Return when the poll of a target was sent that has no response yet; infinity if every poll has one."""
-        sent_at, seen_at = target.sent_at, target.seen_at
-        if target not in self._singles:
-            sent_at, seen_at = self._list_sent_at, self._list_seen_at
-        return sent_at if sent_at > seen_at else float("inf")
+    def pending_since(self, target: Target) -> float:
+        """Return when the poll of a target was sent that is in progress; infinity if none is."""
+        return target.pending_since if target in self._singles else self._list_pending_since
 
     def _choose(self) -> None:
         """Start or stop polling the list, depending on the numbers of pipelines and jobs."""
@@ -218,21 +217,23 @@ class JobPolls:
     async def _get_job(self, target: Target) -> Job | None:
         """Poll a pipeline as soon as there is a slot for it."""
         client, is_slow = await self._connection.client(), target in self._slow
-        async with self._slots_for_slow if is_slow else self._slots:
-            # A poll without a response keeps a thread; if there are many, for a few seconds only.
-            limit = target.tolerance_seconds if len(self._slow) - is_slow < MAX_SINGLE_POLLS else 0.0
-            target.sent_at = self._monotonic()
-            target.polls += 1
-            send = partial(single_try(client, limit).get_job, target.pipeline_id)
-            poll = await started(self._connection.run(send), None if is_slow else SLOW_SECONDS)
-        if not poll.done():
-            self._slow.add(target)  # another poll has its slot
         try:
+            async with self._slots_for_slow if is_slow else self._slots:
+                # A poll without a response keeps a thread; if there are many, for a few seconds only.
+                limit = target.tolerance_seconds if len(self._slow) - is_slow < MAX_SINGLE_POLLS else 0.0
+                target.sent_at = target.pending_since = self._monotonic()
+                target.polls += 1
+                send = partial(single_try(client, limit).get_job, target.pipeline_id)
+                poll = await started(self._connection.run(send), None if is_slow else SLOW_SECONDS)
+            if not poll.done():
+                self._slow.add(target)  # another poll has its slot
             job: Job | None = await poll
         except ArroyoError:
             if self._monotonic() < target.sent_at + SLOW_SECONDS:
                 self._slow.discard(target)
             raise
+        finally:
+            target.pending_since = float("inf")
         self._slow.discard(target)
         return job
 
@@ -245,7 +246,7 @@ class JobPolls:
                 self._list_wake.clear()
                 if self._must_parse:
                     self._must_parse, last_body = False, None
-                sent_at = self._list_sent_at = self._monotonic()
+                sent_at = self._monotonic()
                 try:
                     listed = await self._get_list(last_body)
                 except ArroyoError as err:
@@ -280,6 +281,7 @@ class JobPolls:
         """Poll the list; return None if only the list fails or hangs, while single polls succeed."""
         client = await self._connection.client()
         self.list_polls += 1
+        self._list_pending_since = self._monotonic()
         read = partial(JobList.read, targets=list(self._targets.values()), last_body=last_body)
         limited = single_try(client, min(tolerance for _, tolerance in self._limits))
         request = get(endpoints.list_jobs().path, read)
@@ -291,6 +293,7 @@ class JobPolls:
             is_suspect = not poll.done() or may_concern_list_alone(poll.exception())
             return None if is_suspect and await self._single_polls_succeed(client) else await poll
         finally:
+            self._list_pending_since = float("inf")
             poll.cancel()
 
     async def _take_list(self, listed: JobList, sent_at: float) -> None:

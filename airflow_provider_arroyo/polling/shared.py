@@ -152,7 +152,7 @@ class SharedPoller:
                     since = joined_at
                 elif now >= wait.ends_at():
                     # As in a worker, the deadline cuts a poll off.
-                    since = max(joined_at, clock.from_monotonic(self._jobs.unanswered_since(target)))
+                    since = max(joined_at, clock.from_monotonic(self._jobs.pending_since(target)))
                 if result is None and now - since >= CUT_SHORT_SECONDS:
                     error = f"No poll got a response within {duration(now - since)}."
                     result = wait.observe_error(ArroyoConnectionError(error), now, sent_at=since)

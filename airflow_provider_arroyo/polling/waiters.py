@@ -103,6 +103,7 @@ class Target:
     :param pipeline_id: id of the pipeline.
     :param sent_at: when the newest single poll was sent; an older list may be out of date.
     :param job: the job as last seen; its id identifies it in the list of 0.15.
+    :param pending_since: when the single poll was sent that is in progress; infinity if none is.
     :param polls: how many single polls were sent.
     :param seen_at: when a poll last responded, except lists that showed no change.
     :param item: the hash of the job's JSON as last shown in the list, which takes less memory than the JSON itself;
@@ -116,6 +117,7 @@ class Target:
     pipeline_id: str
     sent_at: float
     job: Job | None
+    pending_since: float = float("inf")
     polls: int = 0
     seen_at: float = float("-inf")
     item: int | None = None

@@ -21,8 +21,10 @@ PROGRESS_XCOM_KEY = "arroyo_wait_progress"
 KEEP_SECONDS = 10.0
 """Time between two checks for a new run that must be stored, in seconds."""
 
-_LONG_SECONDS = 3600.0
-"""Shorter waits lose little, and there may be thousands of them, so only a ``restart_window`` makes them store."""
+_LONG_SECONDS = 3590.0
+"""An hour, less the moment between the begin of a ``timeout`` and that of its wait. Shorter waits lose little, and
+there may be thousands of them, so only a ``restart_window`` makes them store.
+"""
 
 _LONG_STABLE_SECONDS = 600.0
 _STORES_PER_STABLE = 10

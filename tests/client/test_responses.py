@@ -429,3 +429,20 @@ def test_a_secret_at_the_end_of_what_is_read_is_not_shown(
         shown += str(error) + str(error.to_dict())
     assert "who is" in shown
     assert "s3cret" not in shown
+
+
+def test_a_reason_is_masked_once_although_every_poll_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+
+    def count(text: str, values: Iterable[str]) -> str:
+        masked.append(text)
+        return redact_values(text, values)
+
+    monkeypatch.setattr(body_secrets, "redact_values", count)
+    job = {"id": "job_1", "pipeline_id": "pl_1", "state": "Failed", "run_id": 1, "running_desired": True}
+    reason, variables = {"error": "refused: s3cret-of-polls"}, {"LOGIN": "s3cret-of-polls"}
+    for _ in range(3):
+        read = Job.from_api({**job, "failure_reason": reason, "env_vars": variables})
+        assert read.failure is not None
+        assert read.failure.error == "refused: ***"
+    assert len(masked) == 1

@@ -15,7 +15,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.details import MAX_READS, MAX_READS_PER_SECOND
+from airflow_provider_arroyo.polling.details import MAX_READS, MAX_READS_PER_SECOND, MAX_SLOW_READS
 from airflow_provider_arroyo.polling.poll import poll_until
 from tests.polling.fake_arroyo import CHECKPOINTS, Answer, FakeArroyo
 from tests.polling.support import Waits, a_logger, a_plan
@@ -112,6 +112,16 @@ async def test_a_hanging_list_delays_no_other_wait_and_no_deadline() -> None:
     assert waits.done() == ["reached"]
     assert await waits.all_over() == {"error": 3, "reached": 1}
     assert max(task.result().waited_seconds for task in waits.tasks) < 120
+
+
+@virtual
+async def test_reads_without_a_response_keep_few_threads() -> None:
+    server = FakeArroyo()
+    server.fault = lambda kind, of: "hangs" if kind == CHECKPOINTS else None
+    await many(server, 200, ONE)
+    await asyncio.sleep(90)
+    # Two begin each second, and those that are limited end after five.
+    assert server.most_at_once[CHECKPOINTS] <= MAX_SLOW_READS + 12
 
 
 def test_a_checkpoint_that_the_run_before_wrote_and_this_one_commits_proves_nothing() -> None:

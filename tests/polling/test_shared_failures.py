@@ -300,6 +300,17 @@ async def test_deadlines_are_kept_while_a_poll_hangs(count: int) -> None:
         assert now() == pytest.approx(10 + number, abs=0.01)
 
 
+@MODES
+@virtual
+async def test_a_deadline_between_two_polls_does_not_hide_why_the_last_one_failed(count: int) -> None:
+    server = FakeArroyo()
+    names, waits = server.many(count, "Running"), Waits(server)
+    server.fault = lambda kind, of: "refused" if now() >= 29 else None
+    waits.start_all(names, "Stopped", interval=30.0, timeout=55.0)
+    assert await waits.all_over() == {"timed_out": count}
+    assert {str(task.result().error) for task in waits.tasks} == {"arroyo.test refused the connection"}
+
+
 @virtual
 async def test_a_wait_after_its_deadline_still_polls_once() -> None:
     server = FakeArroyo()

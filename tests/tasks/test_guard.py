@@ -260,6 +260,8 @@ def long_wait(
         ({"stable_for": timedelta(hours=5), "max_restarts": 2}, HOUR / 2),
         ({"max_restarts": 2}, float("inf")),
         ({"max_restarts": 2, "timeout": 600.0}, None),
+        # An operator's wait begins after its timeout.
+        ({"max_restarts": 2, "timeout": HOUR - 0.1}, float("inf")),
         ({"max_restarts": 2, "restart_window": timedelta(hours=1), "timeout": 600.0}, HOUR / 2),
         (
             {"stable_for": timedelta(hours=5), "max_restarts": 2, "restart_window": timedelta(days=1)},
