@@ -64,7 +64,7 @@ class ArroyoClient:
 
     A method raises an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`. A request that fails temporarily is
     repeated, if that is safe, for as long as the limits allow: with a warning for the first retry, and one line when
-    the outage ends. After 401 and 403, the settings are loaded once more. Threads may share a client.
+    the outage ends. After 401, 403 and 407, the settings are loaded once more. Threads may share a client.
 
     :param settings: where the API is, and how to reach it.
     :param limits: how long a request may take with its retries, default 15 seconds.

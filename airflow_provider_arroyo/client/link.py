@@ -74,7 +74,7 @@ class Link:
         self.has_responded = True
 
     def send(self, send_once: Callable[[], T]) -> T:
-        """Send a request; after a failure of the connection, the next one uses the files as they are then.
+        """Send a request. If the connection fails, certificates that were renewed are used from the next request on.
 
         :param send_once: sends it on the current transport.
         """

@@ -32,8 +32,10 @@ POLL_RETRIES = 10
 
 _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 2.0
-_MAX_POLL_RETRY_AFTER_SECONDS = 5.0
-"""How long a poll waits at most, in seconds, if a server asks for it; otherwise the end of an outage shows late."""
+_SHORT_RETRY_AFTER_SECONDS = 5.0
+"""How long to wait, in seconds, if a server asks a poll to wait for longer, or a request for longer than its limit;
+otherwise the end of an outage would be noticed late.
+"""
 
 _TOO_MANY_REQUESTS = 429
 
@@ -61,7 +63,7 @@ def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseExcept
     """
     retry = failures % (POLL_RETRIES + 1)
     pause = backoff_seconds(retry) if retry else interval_seconds
-    return max(pause, min(_retry_after(error), _MAX_POLL_RETRY_AFTER_SECONDS))
+    return max(pause, min(_retry_after(error), _SHORT_RETRY_AFTER_SECONDS))
 
 
 def outage_ends_at(error: ArroyoError, ends_at: float, *, foreign_since: float | None) -> float:
@@ -186,7 +188,7 @@ class Tries:
         if asked >= most and isinstance(error, ArroyoApiError) and error.status == _TOO_MANY_REQUESTS:
             return asked
         # What does not fit is only a guess of when an outage ends.
-        asked = asked if asked < most else _MAX_POLL_RETRY_AFTER_SECONDS
+        asked = asked if asked < most else _SHORT_RETRY_AFTER_SECONDS
         wanted = max(backoff_seconds(state.attempt_number), asked)
         return wanted if wanted < most else max(_FIRST_WAIT_SECONDS, left - 1.0)
 
