@@ -40,7 +40,8 @@ def pipeline_asset(
     :returns: the asset, whose name is its URI.
     :raises ValueError: if an argument is invalid; names the argument.
     """
-    from airflow_provider_arroyo.client.checks import check_not_a_template, check_pipeline_name, check_text
+    from airflow_provider_arroyo.client.checks import check_not_a_template, check_text
+    from airflow_provider_arroyo.client.names import check_pipeline_name
 
     why = "Airflow does not render assets"
     check_not_a_template(check_text(host, "host"), "host", why)

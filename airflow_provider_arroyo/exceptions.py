@@ -297,7 +297,7 @@ class ArroyoNoSuchNameError(ArroyoError):
             if any(other_namespaces):
                 elsewhere += " If that is this Airflow, set namespace in the connection's extra."
         advice = elsewhere or "Check the name, and that arroyo_conn_id leads to the right server."
-        what = f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. {advice}"
+        what = f"There is no pipeline named {shorten(repr(name), 80)} on this Arroyo. {advice}"
         return cls(what, name=name, elsewhere=elsewhere)
 
 

@@ -15,7 +15,6 @@ from airflow_provider_arroyo.text import UNSTORABLE, duration, is_template, shor
 
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
-MAX_NAME_LENGTH = 200
 MAX_INTEGER = 999_999_999
 """The largest count that an argument accepts; anything larger is a mistake."""
 
@@ -86,21 +85,6 @@ def check_id(value: Any, argument: str) -> str:
         # HTTP libraries resolve these as steps in the path, even if they are escaped.
         raise ValueError(f"{argument} must not be {text!r}")
     return text
-
-
-def check_pipeline_name(value: Any, argument: str = "pipeline_name") -> str:
-    """Return the name of a deployed pipeline: one line of at most 200 characters.
-
-    Arroyo accepts longer ones, but its console cannot show them.
-
-    :raises ValueError: if it is invalid.
-    """
-    name = check_text(value, argument)
-    if len(name) > MAX_NAME_LENGTH:
-        raise ValueError(f"{argument} must have at most {MAX_NAME_LENGTH} characters, got {len(name)}")
-    if len(name.splitlines()) > 1 or name != name.strip():
-        raise ValueError(f"{argument} must be one line without white space around it, got {name!r}")
-    return name
 
 
 def check_bool(value: Any, argument: str) -> bool:
@@ -206,11 +190,12 @@ def check_duration(value: Any, argument: str, *, positive: bool = False) -> time
 
 
 def _duration(value: Any) -> timedelta | None:
-    """Return a timedelta from a timedelta or a number of seconds; None for other types."""
+    """Return a plain timedelta from a timedelta or a number of seconds; None for other types."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError, ValueError):  # the latter: NaN
             return timedelta(seconds=value)
-    return value if isinstance(value, timedelta) else None
+    # Subclasses, such as pendulum's, calculate differently.
+    return timedelta.__pos__(value) if isinstance(value, timedelta) else None
 
 
 def check_within(part: timedelta, argument: str, whole: timedelta, of: str, why: str) -> None:

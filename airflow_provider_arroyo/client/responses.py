@@ -25,6 +25,7 @@ from airflow_provider_arroyo.client.words import (
     CHECKPOINT_GONE,
     ID_TAKEN,
     NAME_TAKEN,
+    UNKNOWN_CONNECTOR,
     is_about_request,
     is_about_sql,
     only_names_status,
@@ -247,7 +248,8 @@ class _Interpreter:
             )
         if not self._may_be_arroyos(words):
             return self._foreign("a refusal in words that are not Arroyo's")
-        return self._api_error("refuses the request. Fix what the message names.", is_fatal=status == 422)
+        is_fatal = status == 422 or UNKNOWN_CONNECTOR.match(words) is not None
+        return self._api_error("refuses the request. Fix what the message names.", is_fatal=is_fatal)
 
     def _is_gone_checkpoint(self, words: str) -> bool:
         return "/checkpoints/" in self._request.path and CHECKPOINT_GONE.fullmatch(words) is not None

@@ -16,6 +16,7 @@ ID_TAKEN = re.compile(r"A record already exists with that name( or id)?")
 """0.15 knows no id of the caller's."""
 
 NAME_TAKEN = re.compile(r"\w+ with that name already exists")
+UNKNOWN_CONNECTOR = re.compile(r"Unknown connector\b")
 CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found")
 
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 
-from airflow_provider_arroyo.client.checks import check_duration, check_integer, check_text
+from airflow_provider_arroyo.client.checks import check_duration, check_integer
 from airflow_provider_arroyo.client.enums import StopMode
+from airflow_provider_arroyo.client.names import check_name
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
@@ -318,7 +319,7 @@ class ArroyoHook(BaseHook):
         """
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
-        return resolve_name(self.client, check_text(name, "name")).pipeline
+        return resolve_name(self.client, check_name(name, "name")).pipeline
 
     def diagnose(self, pipeline_id: str, *, observe_seconds: float = 0.0) -> Diagnosis:
         """Return what is wrong with a pipeline, if anything, and what to do about it.

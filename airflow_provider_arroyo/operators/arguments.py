@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.checks import check_bool, check_characters, check_id, check_text
+from airflow_provider_arroyo.client.checks import check_bool, check_characters
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.text import is_template, shorten
+from airflow_provider_arroyo.client.names import check_name, check_pipeline_id, check_rendered
+from airflow_provider_arroyo.text import is_template
 
 T = TypeVar("T")
 V = TypeVar("V")
-
-_NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", "[none]", "[null]"})
-"""What templates render to if there is no value: None, null in JSON, a missing number, an empty XCom."""
-
-_SEVERAL = r"(?s)\s*(\[.*\]|\(.*\)|\{.*\})\s*"
 
 _SENSOR_MODES = ("poke", "reschedule")
 
@@ -161,7 +156,9 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
     pipeline_id = optional(as_string)(pipeline_id, "pipeline_id")
     pipeline_name = optional(as_string)(pipeline_name, "pipeline_name")
     check_one_of_id_and_name(pipeline_id, pipeline_name)
-    return pipeline_id, optional(check_text)(pipeline_name, "pipeline_name")
+    return optional(check_pipeline_id)(pipeline_id, "pipeline_id"), optional(check_name)(
+        pipeline_name, "pipeline_name"
+    )
 
 
 def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
@@ -172,36 +169,5 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     if (pipeline_id is None) == (pipeline_name is None):
         given = "neither" if pipeline_id is None else "both"
         raise ValueError(f"exactly one of pipeline_id and pipeline_name must be given, got {given}")
-    optional(check_rendered_id)(pipeline_id, "pipeline_id")
-    optional(check_rendered)(pipeline_name, "pipeline_name")
-
-
-def check_rendered(value: Any, argument: str) -> Any:
-    """Return a rendered string, unless it looks as if an upstream task returned nothing.
-
-    :raises ValueError: if it is not a string, is empty or white space, or is ``"None"``, ``"null"``, ``"[]"`` or the
-        like.
-    """
-    if is_final(value) and not isinstance(value, str):
-        raise ValueError(f"{argument} must be a string, got {type(value).__name__}")
-    if isinstance(value, str) and value.strip().lower() in _NOTHING:
-        raise ValueError(f"{argument} must not be empty, got {value!r}; did the upstream task return one?")
-    return value
-
-
-def check_rendered_id(value: Any, argument: str = "pipeline_id") -> Any:
-    """Return a pipeline id, unless it was rendered from no value or from several.
-
-    :raises ValueError: see :func:`check_rendered`; also if it has white space around it, as a Variable may have, or
-        is a list or mapping as text, which is what several pulled XComs render to.
-    """
-    check_rendered(value, argument)
-    if isinstance(value, str) and is_final(value):
-        if check_id(value, argument) != value.strip():
-            raise ValueError(f"{argument} must not have white space around it, got {shorten(value, 80)!r}")
-        if re.fullmatch(_SEVERAL, value):
-            raise ValueError(
-                f"{argument} must be one id, got {shorten(value, 80)!r}, which looks like a list or a mapping; pull "
-                "a single value, such as xcom_pull(task_ids='submit', key='pipeline_id')"
-            )
-    return value
+    check_early(optional(check_pipeline_id), pipeline_id, "pipeline_id")
+    check_early(optional(check_name), pipeline_name, "pipeline_name")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_duration,
-    check_pipeline_name,
     check_text,
     check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.names import check_pipeline_name
 from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early, optional
 from airflow_provider_arroyo.operators.spec import ArroyoSpecOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_arroyo.client.checks import check_json_object, check_text
+from airflow_provider_arroyo.client.names import check_name
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early, optional
 from airflow_provider_arroyo.operators.base import ArroyoOperator
@@ -97,16 +98,16 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
             if_different=if_different,
             **kwargs,
         )
-        self.name = check_early(check_text, name, "name")
-        self.connector = check_early(check_text, connector, "connector")
+        self.name = check_early(check_name, name, "name")
+        self.connector = check_early(check_name, connector, "connector")
         self.config = check_early(check_json_object, config, "config")
 
     def _ensure(self) -> Ensured:
         from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile
 
         with self._rendered_arguments():
-            name = check_text(as_string(self.name, "name"), "name")
-            connector = check_text(self.connector, "connector")
+            name = check_name(as_string(self.name, "name"), "name")
+            connector = check_name(as_string(self.connector, "connector"), "connector")
             config = check_json_object(self.config, "config")
         self._step = f"Ensuring connection profile {name!r}"
         return ensure_connection_profile(self._client(), name=name, connector=connector, config=config)
@@ -161,23 +162,23 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
             if_different=if_different,
             **kwargs,
         )
-        self.name = check_early(check_text, name, "name")
-        self.connector = check_early(check_text, connector, "connector")
+        self.name = check_early(check_name, name, "name")
+        self.connector = check_early(check_name, connector, "connector")
         self.config = check_early(check_json_object, config, "config")
         check_early(check_json_object, schema or {}, "schema")
-        self.connection_profile = check_early(optional(check_text), connection_profile, "connection_profile")
+        self.connection_profile = check_early(optional(check_name), connection_profile, "connection_profile")
         self.schema = schema
 
     def _ensure(self) -> Ensured:
         from airflow_provider_arroyo.pipelines.ensure import ensure_connection_table
 
         with self._rendered_arguments():
-            name = check_text(as_string(self.name, "name"), "name")
-            connector = check_text(self.connector, "connector")
+            name = check_name(as_string(self.name, "name"), "name")
+            connector = check_name(as_string(self.connector, "connector"), "connector")
             config = check_json_object(self.config, "config")
             schema = optional(check_json_object)(self.schema, "schema")
             profile = optional(as_string)(self.connection_profile, "connection_profile")
-            profile = optional(check_text)(profile, "connection_profile")
+            profile = optional(check_name)(profile, "connection_profile")
         self._step = f"Ensuring connection table {name!r}"
         return ensure_connection_table(
             self._client(), name=name, connector=connector, config=config, profile_name=profile, schema=schema

@@ -13,13 +13,12 @@ from airflow_provider_arroyo.client.checks import (
     check_max_restarts,
     check_parallelism,
     check_string_map,
-    check_text,
 )
+from airflow_provider_arroyo.client.names import check_name
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
     check_early,
-    check_rendered,
     optional,
 )
 from airflow_provider_arroyo.operators.base import ArroyoWaitingOperator
@@ -43,7 +42,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
 
     template_fields: Sequence[str] = ("pipeline_name", "query", "parallelism", "tags", "env_vars")
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "tags": "json", "env_vars": "json"}
-    _check_name: ClassVar[Callable[..., str]] = staticmethod(check_text)
+    _check_name: ClassVar[Callable[..., str]] = staticmethod(check_name)
     state_url: str | None = None
     _render_error: Exception | None = None
     """Why the first of the fields that cannot be rendered cannot be; None if all were."""
@@ -62,8 +61,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_early(self._check_name, pipeline_name, "pipeline_name")
-        self.pipeline_name = check_early(check_rendered, pipeline_name, "pipeline_name")
+        self.pipeline_name = check_early(self._check_name, pipeline_name, "pipeline_name")
         self.parallelism = check_early(check_parallelism, parallelism, "parallelism")
         self.checkpoint_interval = optional(check_checkpoint_interval)(
             checkpoint_interval, "checkpoint_interval"
@@ -99,9 +97,8 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
 
         try:
             self._check_is_rendered()
-            name = self._check_name(as_string(self.pipeline_name, "pipeline_name"), "pipeline_name")
             return PipelineSpec(
-                name=check_rendered(name, "pipeline_name"),
+                name=self._check_name(as_string(self.pipeline_name, "pipeline_name"), "pipeline_name"),
                 query=rendered_query(self.query),
                 parallelism=check_parallelism(self.parallelism),
                 checkpoint_interval=self.checkpoint_interval,

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_arroyo.client.checks import check_text, check_within
+from airflow_provider_arroyo.client.checks import check_within
 from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.client.names import check_pipeline_id
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     check_choice,
     check_early,
-    check_rendered_id,
     check_stop_mode,
     check_until_checkpoint,
     optional,
@@ -152,7 +152,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
             deferrable=deferrable,
             **kwargs,
         )
-        self.pipeline_id = check_early(optional(check_rendered_id), pipeline_id, "pipeline_id")
+        self.pipeline_id = check_early(optional(check_pipeline_id), pipeline_id, "pipeline_id")
         # A template may render None; that is different from giving no argument.
         self._has_users_id = pipeline_id is not None
         self.wait_for = None if wait_for is None else check_choice(wait_for, "wait_for", WAIT_FOR)
@@ -207,7 +207,7 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
     def _users_id(self) -> str | None:
         if self.pipeline_id is None and not self._has_users_id:
             return None
-        return str(check_rendered_id(check_text(as_string(self.pipeline_id, "pipeline_id"), "pipeline_id")))
+        return check_pipeline_id(as_string(self.pipeline_id, "pipeline_id"))
 
     def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import note_wait

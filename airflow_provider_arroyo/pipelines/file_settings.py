@@ -14,10 +14,10 @@ from airflow_provider_arroyo.client.checks import (
     check_json_object,
     check_max_restarts,
     check_parallelism,
-    check_pipeline_name,
     check_string_map,
     check_text,
 )
+from airflow_provider_arroyo.client.names import check_pipeline_name
 from airflow_provider_arroyo.pipelines.choices import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.plain_yaml import Item, YamlError, read_mapping
 from airflow_provider_arroyo.pipelines.tags import check_tags

@@ -9,7 +9,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_arroyo.client.checks import check_pipeline_name, check_sql, check_text
+from airflow_provider_arroyo.client.checks import check_sql, check_text
+from airflow_provider_arroyo.client.names import check_pipeline_name
 from airflow_provider_arroyo.pipelines.file_settings import (
     SETTINGS,
     UDF_LANGUAGES,
@@ -27,7 +28,8 @@ _log = logging.getLogger(__name__)
 SETTINGS_FILE = "pipelines.yaml"
 _LIKELY_SETTINGS_FILES = (SETTINGS_FILE, "pipelines.yml", "pipeline.yaml", "pipeline.yml")
 _MARK = r"\s*--\s*(?:arroyo\s*:|(?i:arroyo)\s*:\s*$)"
-_OTHER_MARK = r"(?i)\s*(?:/\*+|-{3,}|#)\s*arroyo\s*:"
+_OTHER_MARK = r"(?i)\s*(?:(?:/\*+|-{3,}|#)\s*arroyo\s*:|--\s*arroyo\s*$)"
+_COMMENT = r"(?s)--[^\n]*|/\*.*?\*/"
 _COMMENTED_SETTING = r"\s*--\s*(\w+)\s*:(?:\s|$)"
 
 
@@ -136,7 +138,7 @@ def _composed(name: str) -> str:
 
 def _read(file: Path, shared: FileSettings | None, group: str) -> dict[str, Any]:
     settings, query = _settings_and_sql(file, _text_of(file))
-    if not query.strip():
+    if not re.sub(_COMMENT, "", query).strip(" \t\r\n;"):
         raise PipelineFileError.at(file, "has no SQL")
     try:
         check_sql(query)

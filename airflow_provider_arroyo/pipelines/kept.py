@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_provider_arroyo.client.names import check_name
+
 
 def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
     """Return the names of the pipelines to keep.
@@ -17,10 +19,7 @@ def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
     if isinstance(keep, str | bytes | Mapping) or not isinstance(keep, Sequence | set | frozenset):
         raise ValueError(f"{what} {type(keep).__name__}")
     given = [one if isinstance(one, Mapping) else {"pipeline_name": one} for one in keep]
-    names: list[Any] = [one.get("pipeline_name") for one in given]
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"{what} {name!r} in it")
+    names = [check_name(one.get("pipeline_name"), "a name in keep") for one in given]
     others = {str(one["group"]) for one in given if one.get("group") not in (None, group)}
     if group is not None and others:
         raise ValueError(

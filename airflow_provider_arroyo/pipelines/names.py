@@ -94,11 +94,11 @@ def resolve_name(
             return then[0]
     alive = [one for one in found if one.is_alive]
     if len(alive) > 1:
-        raise _ambiguous(name, f"{len(alive)} pipelines are named {shorten(name, 80)!r}", alive)
+        raise _ambiguous(name, f"{len(alive)} pipelines are named {shorten(repr(name), 80)}", alive)
     if must_be_alive and not alive:
         what = (
-            f"No pipeline named {shorten(name, 80)!r} is alive, and an earlier try of this task may have deleted the "
-            "one that was meant. Nothing more was deleted"
+            f"No pipeline named {shorten(repr(name), 80)} is alive, and an earlier try of this task may have deleted "
+            "the one that was meant. Nothing more was deleted"
         )
         raise _ambiguous(name, what, found)
     # A server on SQLite lists pipelines of the same second in the order of their creation.
@@ -113,8 +113,8 @@ def resolve_name(
     if is_newer and (older or is_of_other_run):
         other = "an older one" if older else "another one of that name, which is gone now"
         what = (
-            f"Pipeline {meant.pipeline.id!r}, named {shorten(name, 80)!r}, was created after this DAG run began, and "
-            f"an earlier try of this task may have meant {other}"
+            f"Pipeline {meant.pipeline.id!r}, named {shorten(repr(name), 80)}, was created after this DAG run began, "
+            f"and an earlier try of this task may have meant {other}"
         )
         raise _ambiguous(name, what, [meant, *older])
     return meant

@@ -15,6 +15,7 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
+from airflow_provider_arroyo.client.names import check_name
 from airflow_provider_arroyo.client.udf import Udf, as_udfs
 
 
@@ -46,7 +47,7 @@ class PipelineSpec:
     state_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_text(self.name, "pipeline_name")
+        check_name(self.name)
         object.__setattr__(self, "query", check_sql(self.query))
         # Rendered templates may be digits, and durations seconds; the API needs an integer and a timedelta.
         object.__setattr__(self, "parallelism", check_parallelism(self.parallelism))

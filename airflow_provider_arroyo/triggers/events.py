@@ -14,7 +14,6 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_arroyo.client.checks import (
     check_duration,
-    check_id,
     check_max_restarts,
     check_not_a_template,
     check_restart_window,
@@ -22,6 +21,7 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.names import check_name, check_pipeline_id
 from airflow_provider_arroyo.monitoring.event_rule import DEFAULT_WINDOW, EventRule
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
@@ -109,8 +109,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             check_not_a_template(
                 check_text(value, argument), argument, "Airflow does not render an asset's trigger"
             )
-        if pipeline_id is not None and check_id(pipeline_id, "pipeline_id") != pipeline_id.strip():
-            raise ValueError(f"pipeline_id must not have white space around it, got {pipeline_id!r}")
+        if pipeline_id is None:
+            check_name(pipeline_name)
+        else:
+            check_pipeline_id(pipeline_id)
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         check_max_restarts(max_restarts)
         if max_restarts is not None and restart_window is None:

@@ -52,6 +52,7 @@ def test_a_problem_sets_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Cap
         (["nothing"], "There is no pipeline named 'nothing' on this Arroyo. Check the name"),
         (["a/b"], "No pipeline has this id either."),
         ([".."], "No pipeline has this id either."),
+        (["orders\n"], r"name must not have white space around it, got 'orders\n'"),
         (["--conn-id", "no_such_connection", "orders"], "no Airflow connection 'no_such_connection'"),
     ],
 )

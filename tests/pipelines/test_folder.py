@@ -118,7 +118,7 @@ BLOCKS = {
 SETTINGS = {
     "nothing near": ("zzz: 2", "line 2: unknown setting 'zzz'; known: allow_state_loss, "),
     "wrong value": ("tags: {}\n--   parallelism: 0", "line 3: parallelism must be an integer"),
-    "wrong type": ("pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
+    "wrong type": ("pipeline_name: 7", "line 2: pipeline_name must be a string, got int"),
     "a date": ("timeout: 2026-01-01", "line 2: '2026-01-01' is ambiguous in YAML; put quotes"),
     "a country": ("tags:\n--     team: a\n--     country: no", "line 4: 'no' is ambiguous"),
     "one tag twice": ("tags:\n--     team: a\n--     'team': b", "line 4: 'team' already occurs in line 3"),
@@ -147,6 +147,11 @@ FILES = {
         "a.sql, line 2: settings must come",
     ),
     "no SQL": ({"a__sql": "-- arroyo: {}\n \n"}, "a.sql: has no SQL"),
+    "only comments": ({"a__sql": "-- to do\n/* later\n */ ;\n--"}, "a.sql: has no SQL"),
+    "no colon": (
+        {"a__sql": "-- Copyright\n-- Arroyo\n--   parallelism: 2\n" + ENDLESS},
+        "a.sql, line 2: is not read; settings begin with the line '-- arroyo:'",
+    ),
     "one name twice": (
         {"a__sql": SQL, "b__sql": "-- arroyo: {pipeline_name: a}" + SQL},
         "b.sql: names the pipeline 'a', as a.sql does",
@@ -285,7 +290,7 @@ def test_an_unreadable_file_is_an_error_that_says_why(what: str, tmp_path: Path)
         ({"path": ""}, "path must be a non-empty string"),
         ({"path": None}, "path must be the path of a folder, got None"),
         ({"path": "x" * 5000}, "cannot be read: File name too long"),
-        ({"group": " shop"}, "group must be one line without white space around it, got ' shop'"),
+        ({"group": " shop"}, "group must not have white space around it, got ' shop'"),
         ({"group": "x" * 201}, "group must have at most 200 characters"),
     ],
 )

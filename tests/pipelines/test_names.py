@@ -29,6 +29,11 @@ def test_a_name_of_one_pipeline_means_that_pipeline(bench: Bench) -> None:
     assert resolve_name(bench.client, "a\n'name'").pipeline.id == created.id
 
 
+def test_the_error_about_a_missing_name_shows_its_white_space(bench: Bench) -> None:
+    with pytest.raises(ArroyoNoSuchNameError, match=r"no pipeline named 'two\\twords' on"):
+        resolve_name(bench.client, "two\twords")
+
+
 def test_a_live_pipeline_is_preferred_to_those_in_a_terminal_state(bench: Bench) -> None:
     bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id="finished")
     stopped = bench.create_externally(pipeline_id="stopped")

@@ -79,6 +79,21 @@ def test_more_deletions_than_max_deletions_are_an_error() -> None:
         assert len(bench.running()) == 3
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_whole_group_is_never_deleted(dry_run: bool) -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name in ("a", "b"):
+            bench.deploy(named(name))
+        bench.deploy(named("elsewhere"), group="elsewhere")
+        words = "keep names no pipeline that group 'default' has, so the whole group would be deleted: a, b. Nothing"
+        with pytest.raises(ArroyoDeployError, match=re.escape(words)) as caught:
+            run(bench, ["A", "elsewhere"], dry_run=dry_run)
+        assert caught.value.is_fatal
+        assert "keep has: A, elsewhere." in str(caught.value)
+        assert "use ArroyoDeletePipelineOperator" in str(caught.value)
+        assert len(bench.running()) == 3
+
+
 def test_an_unreadable_label_is_left_alone() -> None:
     with open_deploy_bench("0.15") as bench:
         bench.create_externally(named("newer"), comment='-- airflow: {"label": "99"}\n')
@@ -227,14 +242,16 @@ def test_a_rename_is_detected_before_the_new_name_is_deployed() -> None:
     """A prune may precede the deploy, or follow a failed one."""
     with open_deploy_bench("0.16") as bench:
         old = bench.deployed()
+        bench.deploy(replace(SECOND, name="kept"))
         with pytest.raises(ArroyoDeployError, match=f"{old.id}.: now 'new', which is not deployed yet"):
-            run(bench, ["new"], queries={"new": IN_OTHER_WORDS.query})
-        assert run(bench, ["new"], queries={"new": SECOND.query}).deleted[0].id == old.id
+            run(bench, ["kept", "new"], queries={"new": IN_OTHER_WORDS.query})
+        assert run(bench, ["kept", "new"], queries={"new": SECOND.query}).deleted[0].id == old.id
 
 
 def test_a_renamed_pipeline_that_is_deleted_during_a_prune_does_not_stop_it() -> None:
     with open_deploy_bench("0.16") as bench:
         old = bench.deployed()
+        bench.deploy(replace(SECOND, name="kept"))
         bench.change(old.id, "stop", "Stopped")
 
         class Deletes(dict[str, str]):
@@ -242,8 +259,8 @@ def test_a_renamed_pipeline_that_is_deleted_during_a_prune_does_not_stop_it() ->
                 bench.client.delete_pipeline(old.id)
                 return super().items()
 
-        run(bench, ["new"], queries=Deletes(new=SPEC.query))
-        assert bench.pipelines() == []
+        run(bench, ["kept", "new"], queries=Deletes(new=SPEC.query))
+        assert [one.name for one in bench.pipelines()] == ["kept"]
 
 
 def test_copies_that_one_run_deployed_are_several_pipelines() -> None:
@@ -362,9 +379,18 @@ def test_pipelines_of_another_groups_folder_are_an_error(groups: list[str]) -> N
         names_to_keep(task.keep, task.group)
 
 
-@pytest.mark.parametrize("keep", ["a", [1], [""], [{"query": "SELECT 1"}], {"a": 1}, 5])
-def test_other_values_of_keep_are_refused(keep: Any) -> None:
+@pytest.mark.parametrize("keep", ["a", {"a": 1}, 5])
+def test_other_types_of_keep_are_refused(keep: Any) -> None:
     with pytest.raises(ValueError, match="keep must be a list of names, or of pipelines of a folder, got"):
+        names_to_keep(keep)
+
+
+@pytest.mark.parametrize(
+    "keep", [[1], [""], [{"query": "SELECT 1"}], ["a", "None"], ["null"], ["['a', 'b']"], ["a\n"], [" a"]]
+)
+def test_other_names_in_keep_are_refused(keep: Any) -> None:
+    """Templates render to some of these, and none is the name of a pipeline: the prune would delete them all."""
+    with pytest.raises(ValueError, match="a name in keep must"):
         names_to_keep(keep)
 
 
@@ -372,8 +398,8 @@ def test_other_values_of_keep_are_refused(keep: Any) -> None:
     "given,words",
     [
         ({"keep": []}, "keep must name at least one pipeline"),
-        ({"keep": ["a"], "group": " "}, "group must be a non-empty string"),
-        ({"keep": ["a"], "group": "a "}, "group must be one line without white space around it"),
+        ({"keep": ["a"], "group": " "}, "group must not be empty"),
+        ({"keep": ["a"], "group": "a "}, "group must not have white space around it"),
         ({"keep": ["a"], "dry_run": "no"}, "dry_run must be True or False"),
     ],
 )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, BaseSensorOperator
 from hypothesis import given
@@ -140,7 +141,9 @@ def test_the_result_of_a_task_is_refused_where_it_would_never_be_resolved(name: 
 )
 @pytest.mark.parametrize("value", ["", 5])
 def test_names_and_addresses_that_cannot_be_are_refused_early(cls: Any, name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{name} must be a non-empty string"):
+    with pytest.raises(
+        ValueError, match=f"^{name} must (be a non-empty string|not be empty|be a string), got"
+    ):
         make(cls, **{name: value})
 
 
@@ -155,10 +158,13 @@ def test_names_and_addresses_that_cannot_be_are_refused_early(cls: Any, name: st
         (0.1, timedelta(milliseconds=100)),
         (0, timedelta(0)),
         (timedelta(0), timedelta(0)),
+        (pendulum.duration(weeks=1, seconds=0.1), timedelta(days=7, milliseconds=100)),
     ],
 )
 def test_a_duration_is_a_timedelta_or_seconds(value: Any, expected: timedelta) -> None:
-    assert check_duration(value, "timeout") == expected
+    duration = check_duration(value, "timeout")
+    assert duration == expected
+    assert type(duration) is timedelta
 
 
 @given(
@@ -361,7 +367,7 @@ def test_every_way_to_stop_has_a_mode() -> None:
         (None, "orders"),
         ("{{ x }}", None),
         (None, "{{ x }}"),
-        (None, " n "),
+        (None, "(draft) orders [2]"),
         (None, "[prod]"),
         (Later(), None),
     ],
@@ -385,6 +391,9 @@ def test_either_id_or_name_is_accepted(pipeline_id: Any, pipeline_name: Any) -> 
         (None, "null", "pipeline_name must not be empty"),
         (None, "", "pipeline_name must not be empty"),
         (None, " None ", "pipeline_name must not be empty"),
+        (None, "n\n", r"pipeline_name must not have white space around it, got 'n\\n'"),
+        (None, "['a', 'b']", "pipeline_name must be one name, got .* looks like a list or a mapping"),
+        ("pl_1 ", None, "pipeline_id must not have white space around it, got 'pl_1 '"),
         (5, None, "pipeline_id must be a string, got int"),
         ({"pipeline_id": "pl_1"}, None, "pipeline_id must be a string, got dict"),
         (None, ["orders"], "pipeline_name must be a string, got list"),

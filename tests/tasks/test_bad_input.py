@@ -21,7 +21,7 @@ from .harness import DEFERRED, SYNC, Make, deploy, run_task, sense, stop, submit
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"pipeline_name": ""}, "pipeline_name must be a non-empty string"),
+        ({"pipeline_name": ""}, "pipeline_name must not be empty"),
         ({"query": "  "}, "query must be a non-empty string"),
         ({"pipeline_id": "None"}, "pipeline_id must not be empty, got 'None'"),
         ({"pipeline_id": " "}, "pipeline_id must not be empty"),
@@ -83,11 +83,11 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, message: str) -> Non
 @pytest.mark.parametrize(
     "make, rendered, message",
     [
-        (submit(pipeline_name="{{ x }}"), {"pipeline_name": " "}, "pipeline_name must be a non-empty string"),
+        (submit(pipeline_name="{{ x }}"), {"pipeline_name": " "}, "pipeline_name must not be empty"),
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": "None"}, "pipeline_name must not be empty"),
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": "None"}, "pipeline_id must not be empty"),
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": None}, "pipeline_id must be a string, got NoneType"),
-        (submit(pipeline_id="{{ x }}"), {"pipeline_id": ""}, "pipeline_id must be a non-empty string"),
+        (submit(pipeline_id="{{ x }}"), {"pipeline_id": ""}, "pipeline_id must not be empty"),
         (stop("{{ x }}"), {"pipeline_id": "\ud800"}, "pipeline_id must not contain U+D800"),
         (sense("{{ x }}"), {"pipeline_id": ".."}, "pipeline_id must not be '..'"),
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": ".."}, "pipeline_id must not be '..'"),
@@ -102,6 +102,16 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, message: str) -> Non
         (sense("{{ x }}"), {"pipeline_id": "{'pipeline_id': 'pl_1'}"}, "looks like a list or a mapping"),
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": "('pl_1',)"}, "looks like a list or a mapping"),
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": "nan"}, "pipeline_name must not be empty"),
+        *(
+            (make, {"pipeline_name": "n\n"}, r"pipeline_name must not have white space around it, got 'n\n'")
+            for make in (
+                submit(pipeline_name="{{ x }}"),
+                deploy(pipeline_name="{{ x }}"),
+                stop(None, pipeline_name="{{ x }}", if_missing="succeed"),
+                sense(None, "Running", pipeline_name="{{ x }}"),
+            )
+        ),
+        (deploy(group="{{ x }}"), {"group": "None"}, "group must not be empty"),
         (deploy(pipeline_name="{{ x }}"), {"pipeline_name": "None"}, "pipeline_name must not be empty"),
         (
             sense("pl_1", "{{ x }}", until_checkpoint=True),

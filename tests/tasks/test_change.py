@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pendulum
 import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -226,7 +227,8 @@ def test_an_update_is_one_patch(state: str, mode: str, sandbox: ArroyoSandbox, a
 @MODES
 def test_a_new_checkpoint_interval_restarts_nothing(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    result = succeeded(run_task(update(pipeline_id, parallelism=None, checkpoint_interval=20), mode))
+    interval = pendulum.duration(seconds=20)
+    result = succeeded(run_task(update(pipeline_id, parallelism=None, checkpoint_interval=interval), mode))
     assert (result["action"], result["run_id"]) == ("updated", 1)
 
 

@@ -178,6 +178,9 @@ def test_a_udf_that_arroyo_refuses_is_an_error(sandbox: ArroyoSandbox) -> None:
     "make, arguments, message",
     [
         (profile, {"name": " "}, "name"),
+        (profile, {"name": "None"}, "name must not be empty, got 'None'; did the upstream task return one?"),
+        (table, {"name": "events "}, "name must not have white space around it"),
+        (table, {"connection_profile": "None"}, "connection_profile must not be empty"),
         (profile, {"config": "x"}, "config"),
         (table, {"schema": {1: 2}}, "schema"),
         (udf, {"language": "java"}, "language"),
@@ -187,6 +190,21 @@ def test_a_udf_that_arroyo_refuses_is_an_error(sandbox: ArroyoSandbox) -> None:
 def test_invalid_arguments_are_refused(make: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**arguments)
+
+
+@pytest.mark.parametrize("field", ["name", "connector"])
+@pytest.mark.parametrize("make", [profile, table])
+def test_a_rendered_none_creates_nothing(make: Any, field: str, sandbox: ArroyoSandbox) -> None:
+    operator = make()
+    setattr(operator, field, "None")
+    with pytest.raises(ArroyoFatalTaskError, match=f"{field} must not be empty"):
+        run(operator)
+    assert sandbox.requests.total == 0
+
+
+def test_an_unknown_connector_fails_without_a_retry(sandbox: ArroyoSandbox) -> None:
+    with pytest.raises(ArroyoFatalTaskError, match="Unknown connector type"):
+        run(profile(connector="kafkaa"))
 
 
 @pytest.mark.parametrize("make, field", [(profile, "config"), (table, "config")])

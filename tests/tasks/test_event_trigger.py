@@ -108,6 +108,8 @@ async def watching(
         ({"pipeline_name": "a", "arroyo_conn_id": None}, "arroyo_conn_id must be a non-empty string"),
         ({"pipeline_id": ".."}, "pipeline_id must not be"),
         ({"pipeline_id": "pl_1\n"}, "pipeline_id must not have white space around it"),
+        ({"pipeline_name": "n\n"}, "pipeline_name must not have white space around it"),
+        ({"pipeline_name": "None"}, "pipeline_name must not be empty"),
         ({"pipeline_name": "a", "arroyo_conn_id": ""}, "arroyo_conn_id"),
     ],
 )

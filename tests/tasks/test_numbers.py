@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pendulum
 import pytest
 
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
@@ -169,6 +170,18 @@ def test_valid_values_are_accepted(owner: str, name: str) -> None:
         if name == "timeout" and "Deploy" in owner:
             continue  # a short timeout conflicts with other defaults
         assert _made(owner, name, value) is not None
+
+
+@pytest.mark.parametrize(
+    "owner, name", [one for one in ARGUMENTS if "second" in ACCEPTED[one[1]].words and "hook" not in one[0]]
+)
+def test_a_duration_of_pendulum_becomes_a_plain_one(owner: str, name: str) -> None:
+    """Its arithmetic differs: a floor division by a microsecond is an error, for example."""
+    seconds = 3600 if name == "timeout" else 60
+    made = _made(owner, name, pendulum.duration(seconds=seconds))
+    # Airflow keeps the arguments as they were given, too.
+    stored = {key: value for key, value in vars(made).items() if not key.endswith("__init_kwargs")}
+    assert "Duration(" not in repr(stored)
 
 
 @pytest.mark.parametrize("owner, name", [one for one in ARGUMENTS if one[1] in TEMPLATED])
