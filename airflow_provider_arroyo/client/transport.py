@@ -37,8 +37,10 @@ from airflow_provider_arroyo.exceptions import (
 
 USER_AGENT = f"airflow-provider-arroyo/{airflow_provider_arroyo.__version__}"
 
-MAX_RESPONSE_BYTES = 512 * 1024 * 1024
-"""The largest response that is read, in bytes; far larger than any of Arroyo's."""
+MAX_RESPONSE_BYTES = 100_000_000
+"""The largest body that is read, in bytes once decoded: a list of thousands of pipelines with large graphs. Half a
+megabyte of gzip can be far more, and would take the memory and time of every wait of a triggerer.
+"""
 
 _CHUNK_BYTES = 65536
 _MAX_PROBES = 3
@@ -96,19 +98,8 @@ class Transport:
             self._explained(request, seconds_left),
             self._open(request, content, read_seconds, allowed).response as response,
         ):
-            body = bytearray()
-            while chunk := _read(response):
-                body += chunk
-                if self._clock() - began > allowed:
-                    raise requests.exceptions.ReadTimeout("the response came too slowly")
-                if len(body) > MAX_RESPONSE_BYTES:
-                    raise ArroyoForeignResponseError(
-                        f"{request} got more than {MAX_RESPONSE_BYTES:,} bytes from {self.settings.shown_url}, "
-                        "so it is not Arroyo's response.",
-                        status=response.status_code,
-                        **request.where,
-                    )
-            return _http_response(response, bytes(body), self._clock() - began)
+            body = self._read_body(request, response, began + allowed)
+            return _http_response(response, body, self._clock() - began)
 
     def open_stream(
         self, request: Request[Any], seconds_left: SecondsLeft
@@ -120,10 +111,14 @@ class Transport:
         :raises ArroyoError: if no response came.
         """
         content, idle_seconds = request.content(), request.min_read_timeout_seconds
+        began = self._clock()
         allowed = seconds_left(self.settings.connect_timeout_seconds + idle_seconds)
         with self._explained(request, seconds_left):
             stream = self._open(request, content, idle_seconds, allowed)
-            body = b"" if stream.response.status_code == 200 else stream.response.content
+            body = b""
+            if stream.response.status_code != 200:
+                with stream.response:
+                    body = self._read_body(request, stream.response, began + allowed)
         return _http_response(stream.response, body), stream
 
     def read_stream(
@@ -141,6 +136,27 @@ class Transport:
                     return
                 seconds_left(request.min_read_timeout_seconds)
                 yield chunk
+
+    def _read_body(self, request: Request[Any], response: requests.Response, ends_at: float) -> bytes:
+        """Return the whole body, decoded.
+
+        :param request, response: the request, and its response.
+        :param ends_at: until when the body may come, by the transport's clock.
+        :raises ArroyoForeignResponseError: if it is larger than any of Arroyo's.
+        """
+        body = bytearray()
+        while chunk := _read(response):
+            if self._clock() > ends_at:
+                raise requests.exceptions.ReadTimeout("the response came too slowly")
+            if len(body) + len(chunk) > MAX_RESPONSE_BYTES:
+                raise ArroyoForeignResponseError(
+                    f"{request} got a response of more than {MAX_RESPONSE_BYTES:,} bytes from "
+                    f"{self.settings.shown_url}, so it is not Arroyo's. Check any gateway in between.",
+                    status=response.status_code,
+                    **request.where,
+                )
+            body += chunk
+        return bytes(body)
 
     def _open(
         self, request: Request[Any], content: bytes | None, read_seconds: float, total: float

@@ -268,7 +268,7 @@ class PipelineCreator:
             )
         created = self._post_until_known()
         # Another try may have created one at the same time, and a gateway may have sent the request twice.
-        found = self.owned.find(since_micros=None if created is None else created.created_at_micros)
+        found = self.owned.find() if created is None else self.owned.find_beside(created)
         if not found:
             self.created = None
             raise ArroyoError(f"Pipeline {self._spec.name!r} was created, but deleted externally at once.")

@@ -11,9 +11,9 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.request import COMPILE_TIMEOUT_SECONDS
 from airflow_provider_arroyo.client.udf import Udf
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import compare
-from airflow_provider_arroyo.pipelines.existing import Existing, is_down
+from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Existing, is_down
 from airflow_provider_arroyo.pipelines.ownership import (
     Deployment,
     Namespace,
@@ -22,10 +22,13 @@ from airflow_provider_arroyo.pipelines.ownership import (
     UnreadableLabelError,
 )
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import duration, shorten
 
 _SKEW_MICROS = 60_000_000
 """By how many seconds a pipeline may be dated earlier than one that was created before it."""
+
+_LISTED_SECONDS = 60.0
+"""How long lists may lack a new pipeline, in seconds: longer than caches in front of an API keep a response."""
 
 Labelled = tuple[Pipeline, OwnershipLabel]
 
@@ -125,6 +128,46 @@ class OwnedPipelines:
             self._warn_if_late(created)
         # A server on SQLite lists pipelines of the same second in the order of their creation.
         return sorted(found, key=lambda item: item[0].created_at_micros)
+
+    def find_beside(self, created: Pipeline) -> list[Labelled]:
+        """Return the owner's pipelines, oldest first; among them the created one, unless it was deleted.
+
+        If the list lacks it, but its id leads to it, a cache or a server that lags sent an old list. It is read again
+        until it is current, because the pipeline of another try may be missing, too.
+
+        :param created: the pipeline that was just created.
+        :raises ArroyoOwnershipError: if a label that may be the owner's cannot be read.
+        """
+        client, began = self._client, self._client.clock()
+        found: list[Labelled] = []
+        exists = True
+
+        def is_settled() -> bool:
+            nonlocal found, exists
+            found = self.find(since_micros=created.created_at_micros)
+            if any(pipeline.id == created.id for pipeline, _ in found):
+                return True
+            try:
+                client.get_pipeline(created.id)
+                exists = True
+            except ArroyoNotFoundError:
+                exists = False
+            # A server that lags may at first not know the id either.
+            return not exists and client.clock() - began >= SETTLE_SECONDS
+
+        seconds = min(_LISTED_SECONDS, client.limits.max_elapsed_seconds, self._existing.seconds_left())
+        label = OwnershipLabel.of(created)
+        is_settled_in_time = self._existing.retry_until(is_settled, max(SETTLE_SECONDS, seconds))
+        if is_settled_in_time or not exists or label is None:
+            return found
+        client.log.warning(
+            "Arroyo's list of pipelines lacks %s, id %s, which was created %s ago and exists: the list is old, and a "
+            "duplicate would not be noticed. Let no gateway cache Arroyo's API",
+            shorten(created.name, 80),
+            created.id,
+            duration(client.clock() - began),
+        )
+        return [*found, (created, label)]
 
     def find_one(self) -> Pipeline | None:
         """Return the owner's pipeline, after removing its duplicates; None if there is none."""

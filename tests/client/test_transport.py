@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import gzip
+import tracemalloc
 from base64 import b64decode
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from airflow_provider_arroyo.client import transport
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.proxies import proxy_for
+from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError, ArroyoSettingsError
-from tests.client.conftest import ONCE, PIPELINE, Connect
+from airflow_provider_arroyo.client.transport import MAX_RESPONSE_BYTES
+from airflow_provider_arroyo.exceptions import (
+    ArroyoConnectionError,
+    ArroyoForeignResponseError,
+    ArroyoSettingsError,
+    Disposition,
+)
+from tests.client.conftest import ONCE, PIPELINE, Clock, Connect
 from tests.client.server import Server, reply
 
 LOGIN = "Basic c29tZW9uZTpwYTU1d29yZA=="
 """``someone:pa55word``, as it is sent."""
+
+TOO_LARGE = r"got a response of more than 1,000 bytes from .*, so it is not Arroyo's"
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +160,52 @@ def test_a_response_that_is_far_too_large_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr("airflow_provider_arroyo.client.transport.MAX_RESPONSE_BYTES", 1000)
     server.play(reply("x" * 100_000))
-    with pytest.raises(ArroyoForeignResponseError, match=r"got more than 1,000 bytes from .* not Arroyo's"):
+    with pytest.raises(ArroyoForeignResponseError, match=TOO_LARGE):
         connect(server.url(), limits=ONCE).ping()
+
+
+def test_the_decoded_response_is_limited(connect: Connect, server: Server) -> None:
+    """It is an outage, like any other response that is not Arroyo's."""
+    packed = gzip.compress(b" " * 2 * MAX_RESPONSE_BYTES, 1)
+    server.play(reply(packed, headers={"content-encoding": "gzip"}))
+    client = connect(server.url(), limits=ONCE)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArroyoForeignResponseError, match="more than 100,000,000 bytes") as caught:
+            client.list_jobs()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.disposition is Disposition.OUTAGE
+    # The body grows by reallocation, and what one chunk unpacks to is beside it.
+    assert most < 3 * MAX_RESPONSE_BYTES
+
+
+def test_a_refused_stream_is_limited_too(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_arroyo.client.transport.MAX_RESPONSE_BYTES", 1000)
+    server.play(reply("x" * 100_000, 400))
+    with pytest.raises(ArroyoForeignResponseError, match=TOO_LARGE):
+        list(connect(server.url(), limits=ONCE).stream_output("pl_1", "job_1"))
+
+
+def test_a_body_that_keeps_coming_ends_with_its_try(
+    connect: Connect, server: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast its parts come."""
+    read = transport._read
+
+    def slow(response: Any) -> bytes:
+        clock.sleep(4)
+        return read(response)[:1] or b"x"
+
+    monkeypatch.setattr(transport, "_read", slow)
+    server.play(reply("x" * 1000))
+    began = clock()
+    with pytest.raises(ArroyoConnectionError, match="did not respond"):
+        connect(server.url(), limits=Limits(max_elapsed_seconds=0.0, first_try_seconds=10.0)).ping()
+    assert 10 <= clock() - began <= 14
 
 
 @pytest.mark.parametrize(

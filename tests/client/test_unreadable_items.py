@@ -109,6 +109,15 @@ def test_a_list_without_one_readable_item_is_not_arroyos(client: ArroyoClient, s
     assert not isinstance(caught.value, ArroyoUnreadableItemError)
 
 
+def test_jobs_instead_of_checkpoints_are_not_arroyos_response(client: ArroyoClient, server: Server) -> None:
+    """A gateway mixed two responses up. A job of 0.15 also has a start time, as a checkpoint does."""
+    server.play(reply({"data": [{**JOB, "start_time": 1, "finish_time": None}]}))
+    once = client.with_limits(max_elapsed_seconds=0.0)
+    with pytest.raises(ArroyoForeignResponseError, match="field 'epoch' is missing") as caught:
+        once.send(api.list_checkpoints("pl_1", "job_1"))
+    assert not isinstance(caught.value, ArroyoUnreadableItemError)
+
+
 def test_one_damaged_item_alone_is_arroyos(client: ArroyoClient, server: Server) -> None:
     """Otherwise, a server with one pipeline would not look like Arroyo."""
     server.play(reply({"data": [{**JOB, "state": 7}]}))

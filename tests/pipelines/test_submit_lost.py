@@ -259,6 +259,66 @@ def test_a_pipeline_that_is_deleted_externally_at_once_is_an_error(bench_015: Be
         bench_015.submit(client=bench_015.new_client(after=delete))
 
 
+class OldLists:
+    """Lists from before the create, as a cache or a server that lags sends them.
+
+    :param lists: how many of them are sent after the create; None for all.
+    """
+
+    def __init__(self, bench: Bench, lists: int | None) -> None:
+        self._bench = bench
+        self._lists = lists
+        self.client = bench.new_client(after=self._after)
+
+    def _after(self, request: requests.PreparedRequest) -> None:
+        if endpoint(request) == "POST /pipelines":
+            self._bench.sandbox.faults.not_json(
+                body='{"data": [], "hasMore": false}',
+                content_type="application/json",
+                method="GET",
+                path="*/pipelines",
+                times=self._lists,
+            )
+
+
+@pytest.mark.parametrize("try_number", [1, 2])
+@pytest.mark.parametrize("lists", [1, 3])
+def test_an_old_list_does_not_hide_what_was_created(bench_015: Bench, lists: int, try_number: int) -> None:
+    old = OldLists(bench_015, lists)
+    submitted = bench_015.submit(client=old.client, try_number=try_number)
+    assert submitted.action is Action.CREATED
+    assert bench_015.only_pipeline().id == submitted.pipeline.id
+    assert bench_015.lines.text("WARNING") == ""
+
+
+def test_a_list_that_stays_old_is_a_warning(bench_015: Bench) -> None:
+    old, began = OldLists(bench_015, None), bench_015.now()
+    submitted = bench_015.submit(client=old.client)
+    assert submitted.action is Action.CREATED
+    assert 60 <= bench_015.now() - began < 70
+    assert f"lacks orders per minute, id {submitted.pipeline.id}" in bench_015.lines.text("WARNING")
+    bench_015.sandbox.faults.clear()
+    assert bench_015.only_pipeline().id == submitted.pipeline.id
+
+
+def test_a_second_create_because_of_an_old_list_is_undone(bench_015: Bench) -> None:
+    """A retry whose first lists are old creates another one, and removes it once a list is current."""
+    first = bench_015.submit().pipeline
+    none = {"body": '{"data": [], "hasMore": false}', "content_type": "application/json"}
+    bench_015.sandbox.faults.not_json(**none, method="GET", path="*/pipelines", times=None)
+    cached = bench_015.now() + 30
+
+    def expire(seconds: float) -> None:
+        bench_015.sandbox.advance(seconds)
+        if bench_015.now() >= cached:
+            bench_015.sandbox.faults.clear()
+
+    again = bench_015.submit(try_number=2, client=bench_015.new_client(sleep=expire))
+    assert bench_015.sandbox.requests.count("POST", "*/pipelines") == 2
+    assert (again.pipeline.id, again.action) == (first.id, Action.ADOPTED)
+    assert bench_015.only_pipeline().id == first.id
+
+
 def test_the_next_run_reports_a_create_that_arrived_after_its_task_had_ended(bench_015: Bench) -> None:
     """No other task would find it; another run's pipelines are not touched."""
     first = bench_015.submit().pipeline
