@@ -17,7 +17,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import Generation
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, required
-from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.existing import Existing, is_down
 from airflow_provider_arroyo.pipelines.owned import (
     Labelled,
     OwnedPipelines,
@@ -83,7 +83,7 @@ class Generations:
 
         :param client: sends the requests; its log gets a line for each removed duplicate.
         :param spec: the wanted pipeline, before anything is changed: if the deployment has no pipeline, one of that
-            name may be taken over, or stand in the way.
+            name may be taken over; and one may stand in the way.
         :raises ArroyoOwnershipError: if a pipeline of that name, not of this deployment, stands in the way. It is
             not touched.
         """
@@ -91,7 +91,12 @@ class Generations:
             found, others, is_complete = self._list(client)
             if is_complete:
                 break
-        return found if found or spec is None else self._among_others(client, others, spec)
+        if spec is None:
+            return found
+        if not found:
+            return self._among_others(client, others, spec)
+        self._check_beside(client, found[0], others)
+        return found
 
     def _list(
         self, client: ArroyoClient
@@ -158,6 +163,28 @@ class Generations:
                 "one."
             )
         return alive or [one for _, one in unowned[-1:]]
+
+    def _check_beside(
+        self,
+        client: ArroyoClient,
+        current: Generation,
+        others: Sequence[tuple[Pipeline, OwnershipLabel | None]],
+    ) -> None:
+        """Check that no pipeline without a label runs under the deployment's name: both would write.
+
+        Pipelines of other owners may have the same name.
+        """
+        for pipeline in (one for one, label in others if label is None):
+            with suppress(ArroyoNotFoundError):
+                job = client.get_job(pipeline.id)
+                if job is None or is_down(job):
+                    continue
+                raise ArroyoOwnershipError(
+                    f"{pipeline.label} is {job.state}, and carries no ownership label; {self._deployment} has "
+                    f"{current}, and both would write. Nothing was changed. Stop {pipeline.id}. If it is the wanted "
+                    f"one, stop and delete {current.pipeline.id} instead, and set adopt_unowned=True, which takes "
+                    "over a pipeline with the same SQL and UDFs."
+                )
 
     def _in_the_way(
         self, pipeline: Pipeline, label: OwnershipLabel | None, job: Job | None

@@ -26,6 +26,7 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import (
     BROKEN,
     OTHER_TASK,
@@ -423,6 +424,36 @@ def test_a_pipeline_of_another_owner_is_not_touched(bench: DeployBench) -> None:
     bench.change(theirs.id, "stop", "Stopped")
     assert bench.deploy().progress.action == "created"
     assert bench.job(theirs.id).state == "Stopped"
+
+
+@both_versions
+@pytest.mark.parametrize("spec", [SPEC, SECOND])
+@pytest.mark.parametrize("adopt_unowned", [False, True])
+def test_a_pipeline_made_by_hand_beside_the_deployed_one_is_an_error(
+    bench: DeployBench, spec: PipelineSpec, adopt_unowned: bool
+) -> None:
+    """Both would write. It is not taken over either: the deployment has a pipeline."""
+    mine = bench.deployed()
+    theirs = bench.create_externally(SPEC)
+    bench.change(theirs.id, "Running")
+    expected = (
+        rf"{theirs.id}.* is Running, and carries no ownership label; .*generation 1 \({mine.id}, Running\)"
+    )
+    with pytest.raises(ArroyoOwnershipError, match=expected):
+        bench.deploy(spec, adopt_unowned=adopt_unowned)
+    assert bench.running() == {mine.id, theirs.id}
+    # One that does not run may be kept.
+    bench.change(theirs.id, "stop", "Stopped")
+    bench.deploy(spec, adopt_unowned=adopt_unowned)
+    assert bench.job(theirs.id).state == "Stopped"
+
+
+@both_versions
+def test_a_pipeline_of_another_owner_beside_the_deployed_one_is_ignored(bench: DeployBench) -> None:
+    mine, other = bench.deployed(), bench.deployed(group="other")
+    submitted = bench.submit(SPEC).pipeline
+    assert bench.deploy().progress.action == "unchanged"
+    assert bench.running() == {mine.id, submitted.id, other.id}
 
 
 @both_versions
