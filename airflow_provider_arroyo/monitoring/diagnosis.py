@@ -113,8 +113,8 @@ class Evidence:
     :param metrics: the metrics of its operators.
     :param refusals: the errors of Arroyo's planner for its SQL; empty if there are none, or the planner was not
         asked.
-    :param unread: which parts cannot be read (``definition``, ``checkpoints``, ``errors`` or ``metrics``), and
-        why.
+    :param unread: which parts cannot be read (``definition``, ``environment``, ``checkpoints``, ``errors`` or
+        ``metrics``), and why.
     """
 
     pipeline: Pipeline

@@ -224,11 +224,9 @@ class WaitRules:
     def _outage_ends_at(self, since: float) -> float:
         """Return until when an outage is tolerated that has lasted since a given time."""
         p, ends_at = self.progress, since + self.plan.outage_tolerance.total_seconds()
-        return (
-            ends_at
-            if p.last_error is None
-            else outage_ends_at(p.last_error, ends_at, foreign_since=p.foreign_since)
-        )
+        if p.last_error is None:
+            return ends_at
+        return outage_ends_at(p.last_error, ends_at, foreign_since=p.foreign_since)
 
     # -- what is known about the job -------------------------------------------------------------------------------
 

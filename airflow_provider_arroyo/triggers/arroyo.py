@@ -45,8 +45,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     The trigger polls at once, then at the interval. All triggers of a triggerer on the same connection share their
     polls. Nothing changes in Arroyo when the trigger is cancelled, moved to another triggerer or restarted: it
-    keeps its absolute deadline. A wait of an hour or more that counts something, or for what must last for
-    ten minutes or more, continues where it was; any other, where it was when the task deferred.
+    keeps its absolute deadline. A wait with ``restart_window``, and one of an hour or more that counts something, or
+    that is for what must last ten minutes or more, continues where it was; any other, where it was at its deferral.
 
     :param arroyo_conn_id: id of the Airflow connection; secrets stay in it.
     :param plan: the goal of the wait, from :meth:`.WaitPlan.to_dict`.

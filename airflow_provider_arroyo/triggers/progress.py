@@ -1,4 +1,4 @@
-"""The progress of a deferred wait that lasts for days, stored in an XCom of its task.
+"""The progress of a deferred wait that lasts for hours or days, stored in an XCom of its task.
 
 Airflow stores a trigger's arguments once, when its task defers, and rebuilds the trigger from them after each restart
 of the triggerer. Without this, a wait that counts restarts would start counting again, or take requested restarts for
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.triggers.supervisor import pull_xcom, push_xcoms
 
@@ -27,12 +28,19 @@ there may be thousands of them, so only a ``restart_window`` makes them store.
 """
 
 _LONG_STABLE_SECONDS = 600.0
+"""A shorter ``stable_for`` may begin again."""
+
 _STORES_PER_STABLE = 10
+"""How often the progress is stored during one ``stable_for`` of a state."""
+
 _MEASURED_SECONDS = 120.0
-"""How often it is stored how long a metric has lasted, in seconds: Arroyo keeps the values of five minutes."""
+"""Time between two stores while a metric must last, in seconds: Arroyo keeps its values for five minutes."""
 
 _COUNTED_SECONDS = 600.0
-"""How often counted checkpoints are stored, in seconds, so that Arroyo still lists those that were not."""
+"""Time between two stores while checkpoints are counted, in seconds; Arroyo still lists those that follow a store."""
+
+_turns = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]()
+"""Thousands of waits that began together store together: one after the other, so that other requests get through."""
 
 
 def keep_interval(wait: PipelineWait) -> float | None:
@@ -102,9 +110,11 @@ async def keep_progress(
         run, now = p.seen_run, clock()
         if run is None or (run == kept_run and now < kept_at + interval_seconds):
             continue
-        p.follow(now)  # polls that show no change are not observed
         try:
-            await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, p.to_dict())})
+            async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+                run, now = p.seen_run, clock()
+                p.follow(now)  # polls that show no change are not observed
+                await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, p.to_dict())})
         except Exception as err:  # noqa: BLE001  # as above
             if not has_failed:
                 log.warning("The progress of this wait cannot be stored for another triggerer: %r", err)

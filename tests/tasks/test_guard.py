@@ -283,6 +283,33 @@ def kept_by(
     return asyncio.ensure_future(progress.keep_progress(ti, wait, clock, interval, recording([])))
 
 
+async def test_waits_that_are_due_together_are_stored_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "KEEP_SECONDS", 0.001)
+    stored, most, now = list[Any](), 0, 0
+
+    async def push(ti: Any, values: Any) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+        stored.append(ti)
+
+    monkeypatch.setattr(progress, "push_xcoms", push)
+    all_keeping, tis = [], [FakeTaskInstance() for _ in range(20)]
+    for ti in tis:
+        wait = long_wait(max_restarts=2)
+        all_keeping.append(kept_by(ti, wait, float("inf"), lambda: 2.0))
+        await asyncio.sleep(0)
+        wait.observe(Job(id="job_1", state="Running", run_id=1), 1.0)
+    await until(lambda: len(stored) == len(tis))
+    for keeping in all_keeping:
+        keeping.cancel()
+    assert most == 1
+
+
 async def test_requested_restarts_count_no_more_after_a_triggerers_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
