@@ -99,6 +99,8 @@ class Connection:
         self._connect = connect
         self.run = run
         self.monotonic = monotonic
+        self.look_up_error: ArroyoNoConnectionError | None = None
+        """Why Airflow did not find the connection, while it is looked up again."""
         self._connecting: asyncio.Task[ArroyoClient] | None = None
         self._reloaded_at = float("-inf")
 
@@ -120,11 +122,12 @@ class Connection:
 
     async def _connected(self) -> ArroyoClient:
         """Connect. Airflow may fail to look up the connection for a moment, as when a triggerer restarts."""
-        gives_up_at = self.monotonic() + FIRST_CONTACT_SECONDS
+        gives_up_at, self.look_up_error = self.monotonic() + FIRST_CONTACT_SECONDS, None
         while True:
             try:
                 return await self._connect()
-            except ArroyoNoConnectionError:
+            except ArroyoNoConnectionError as err:
+                self.look_up_error = err.with_traceback(None)
                 if self.monotonic() >= gives_up_at:
                     raise
             await asyncio.sleep(_RECONNECT_SECONDS)

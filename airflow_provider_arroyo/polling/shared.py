@@ -97,6 +97,8 @@ class SharedPoller:
         connecting = asyncio.ensure_future(self._connection.client())
         polls = Polls(wait, clock, interval_seconds, log)
         if (result := await _over_before(connecting, polls, FIRST_POLL_SECONDS)) is not None:
+            if (error := self._connection.look_up_error) is not None:
+                result = replace(result, error=error, is_outage=True)
             return result
         client = connecting.result()
         if wait.progress.responded_at is not None:

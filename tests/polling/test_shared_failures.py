@@ -18,7 +18,9 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNoConnectionError,
     ArroyoSettingsError,
 )
+from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.job_polls import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
@@ -450,6 +452,8 @@ async def test_a_moment_without_the_connection_ends_no_wait(count: int, away: fl
     # It does not delay a deadline.
     result = await short
     assert result.outcome is Outcome.TIMED_OUT
+    says_why = "There is no Airflow connection" in str(explain(result, PipelineRef(pipeline_id="pl_0")))
+    assert (says_why, result.is_outage) == (away > 10, away > 10)
     assert result.waited_seconds == pytest.approx(10.0, abs=0.2)
 
 
