@@ -156,9 +156,9 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
     pipeline_id = optional(as_string)(pipeline_id, "pipeline_id")
     pipeline_name = optional(as_string)(pipeline_name, "pipeline_name")
     check_one_of_id_and_name(pipeline_id, pipeline_name)
-    return optional(check_pipeline_id)(pipeline_id, "pipeline_id"), optional(check_name)(
-        pipeline_name, "pipeline_name"
-    )
+    # Braces in a rendered value are no template.
+    pipeline_id = optional(check_pipeline_id)(pipeline_id, "pipeline_id")
+    return pipeline_id, optional(check_name)(pipeline_name, "pipeline_name")
 
 
 def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:

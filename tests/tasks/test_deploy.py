@@ -193,7 +193,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"pipeline_name": "x" * 201}, "pipeline_name must have at most 200 characters, got 201"),
     ({"pipeline_name": "a\nb"}, "pipeline_name must be one line"),
     ({"query": " "}, "query must be a non-empty string"),
-    ({"group": ""}, "group must be a non-empty string"),
+    ({"group": ""}, "group must not be empty"),
     ({"strategy": "blue_green"}, "strategy must be one of 'stop_first', 'start_first'"),
     ({"on_failure": "ignore"}, "on_failure must be one of 'rollback', 'leave'"),
     ({"keep_old": "false"}, "keep_old must be True or False, got 'false'"),

@@ -153,6 +153,13 @@ def test_a_second_try_of_a_stop_stops_the_pipeline_of_its_own_run(arrange: Arran
     assert ended.result["pipeline_id"] == submitted.result["pipeline_id"]
 
 
+def test_a_name_with_white_space_is_reached_by_its_id(arrange: Arrange) -> None:
+    """Others may have created it."""
+    pipeline_id = arrange.pipeline("Running", name="orders\n")
+    ended = run_task(stop(pipeline_id), SYNC)
+    assert (ended.result["state"], ended.result["pipeline_name"]) == ("Stopped", "orders\n")
+
+
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
 def test_the_error_about_a_name_that_only_another_airflow_has(
     arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
