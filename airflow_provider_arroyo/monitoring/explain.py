@@ -175,6 +175,13 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"{label} was stopped {who}; the goal was {wanted}.",
                 "A new try of this task starts it again.",
             )
+        case Outcome.WITHDRAWN if result.is_unchanged and len(result.transitions) <= 1:
+            return (
+                f"{label} was asked to run again while this task waited for its stop, or the responses are old: none "
+                f"of them showed the stop; {_last_seen(job)}.",
+                "Find out who withdrew the stop, and whether a gateway caches Arroyo's API. A new try of this task "
+                "requests the stop again.",
+            )
         case Outcome.WITHDRAWN:
             return (
                 f"{label} was asked to run again while this task waited for its stop; {_last_seen(job)}.",

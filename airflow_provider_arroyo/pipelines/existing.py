@@ -76,11 +76,12 @@ class Existing:
         :param patch: settings to change in the same request: arguments of ``patch_pipeline``. If they restart a
             running pipeline, its job before that is also returned.
         :param withdraw_stop: whether to withdraw a stop in progress instead of waiting for it, because the caller
-            requested it and need not tell the runs apart; default False.
+            requested it and need not tell the runs apart; also if the job shows none. Default False.
         :raises ArroyoError: if it does not reach a terminal state.
         """
         patch = dict(patch or {})
-        if withdraw_stop and job is not None and not job.running_desired and job.state not in _ENDED:
+        if withdraw_stop and job is not None and job.state not in _ENDED:
+            # Even if it seems to be wanted: the response may be from before the stop.
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
             return Action.RESUMED, None
         job = self.wait_while_going_down(pipeline_id, job)

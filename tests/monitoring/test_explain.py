@@ -135,6 +135,16 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             CONSOLE,
         ],
     ),
+    "a stop that no response showed": (
+        ended(Outcome.WITHDRAWN, "Stopped", job=job("Running", 1), is_unchanged=True),
+        [
+            f"{NAME} was asked to run again while this task waited for its stop, or the responses are old: none of "
+            "them showed the stop; last seen Running (run 1).",
+            "Find out who withdrew the stop, and whether a gateway caches Arroyo's API. A new try of this task "
+            "requests the stop again.",
+            CONSOLE,
+        ],
+    ),
     "a change that Finishing ignores": (
         ended(Outcome.NO_CHECKPOINT, job=job("Finishing", 1), awaits_run=True),
         [

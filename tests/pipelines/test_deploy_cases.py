@@ -26,6 +26,7 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
+from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import (
     BROKEN,
@@ -403,6 +404,16 @@ def test_an_externally_stopped_pipeline_is_not_rolled_back(bench: DeployBench) -
     done = bench.deploy(SECOND, task=replace(OTHER_TASK, run_id="retry"))
     assert done.progress.action == "replaced"
     assert list(bench.states().values()) == ["Running"]
+
+
+@both_versions
+def test_a_rollback_withdraws_its_stop_even_if_an_old_response_shows_none(bench: DeployBench) -> None:
+    pipeline_id = bench.deployed().id
+    before = bench.job(pipeline_id)
+    assert (before.state, before.running_desired) == ("Running", True)
+    bench.change(pipeline_id, "stop", "Stopped")
+    Existing(bench.client).adopt(pipeline_id, before, withdraw_stop=True)
+    assert bench.running() == {pipeline_id}
 
 
 # -- owners -----------------------------------------------------------------------------------------------------
