@@ -10,7 +10,6 @@ from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_duration,
     check_max_restarts,
-    check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
@@ -45,7 +44,6 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.stable_for = check_duration(stable_for, "stable_for")
-        check_within(self.stable_for, "stable_for", self.timeout, "timeout", "the task could not succeed")
         self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
         self.max_restarts = check_max_restarts(max_restarts)
 

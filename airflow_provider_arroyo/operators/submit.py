@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_arroyo.client.checks import check_within
 from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.client.names import check_pipeline_id
 from airflow_provider_arroyo.monitoring.outcome import Outcome
@@ -156,8 +155,6 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         # A template may render None; that is different from giving no argument.
         self._has_users_id = pipeline_id is not None
         self.wait_for = None if wait_for is None else check_choice(wait_for, "wait_for", WAIT_FOR)
-        if self.wait_for == JobState.RUNNING:
-            check_within(self.stable_for, "stable_for", self.timeout, "timeout", "the task could not succeed")
         self.on_existing = check_choice(on_existing, "on_existing", tuple(OnExisting))
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, [self.wait_for])
         if max_restarts is not None and wait_for is None:

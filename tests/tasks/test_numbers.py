@@ -201,16 +201,12 @@ def test_a_rendered_number_is_checked_before_any_request(
 # -- bounds that exclude each other ------------------------------------------------------------------------------
 
 SUBMIT, DEPLOY = operators.ArroyoSubmitPipelineOperator, operators.ArroyoDeployPipelineOperator
-RESTART, UPDATE = operators.ArroyoRestartPipelineOperator, operators.ArroyoUpdatePipelineOperator
+RESTART = operators.ArroyoRestartPipelineOperator
 SENSOR, CHECKPOINT, METRIC = SENSORS
 
 EXCLUDED = [
     (SENSOR, {"stable_for": 61, "timeout": 60}, "stable_for must be at most as long as timeout"),
     (DEPLOY, {"stable_for": 61, "timeout": 60}, "stable_for must be at most as long as timeout"),
-    (SUBMIT, {"stable_for": 61, "timeout": 60}, "stable_for must be at most as long as timeout"),
-    (SUBMIT, {"timeout": 1}, "stable_for must be at most as long as timeout (1"),
-    (RESTART, {"stable_for": 61, "timeout": 60}, "stable_for must be at most as long as timeout"),
-    (UPDATE, {"stable_for": 61, "timeout": 60}, "stable_for must be at most as long as timeout"),
     (DEPLOY, {"checkpoint_interval": 600, "timeout": 600}, "timeout must be longer than checkpoint_interval"),
     (
         SENSOR,
@@ -236,9 +232,9 @@ ALLOWED = [
     (SENSOR, {"stable_for": 60, "timeout": 60}),
     (SENSOR, {"stable_for": 61, "timeout": 60, "target_states": ["Running", "Stopped"]}),
     (SENSOR, {"stable_for": 61, "timeout": 60, "target_states": "{{ params.states }}"}),
-    (SUBMIT, {"stable_for": 61, "timeout": 60, "wait_for": "Finished"}),
-    (SUBMIT, {"timeout": 1, "wait_for": None}),
     # A bounded pipeline may have finished by then.
+    (SUBMIT, {"stable_for": 61, "timeout": 60}),
+    (RESTART, {"pipeline_name": "a", "stable_for": 61, "timeout": 60}),
     (SUBMIT, {"checkpoint_interval": 600, "timeout": 600, "until_checkpoint": True}),
     (METRIC, {"stable_for": 300, "timeout": 60}),  # values from before the sensor began count
 ]

@@ -71,7 +71,7 @@ SUBMIT = {
         "did not become Running within",
     ),
     "a broker is away, without a checkpoint": fails(
-        broken(submit(stable_for=2.5, timeout=2.5)), *GIVES_UP, "did not become Running within"
+        broken(submit(stable_for=5, timeout=2.5)), *GIVES_UP, "did not become Running within"
     ),
     "a broker is away, few restarts": fails(
         broken(submit(until_checkpoint=True, max_restarts=1)),
