@@ -36,7 +36,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
 
     :param group: the group, default ``"default"``. Templated.
     :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder`` for this group; at least
-        one that the group has, since an empty folder or a wrong name is probably a mistake. Templated.
+        one, since an empty folder is probably a mistake. Templated.
     :param max_deletions: how many pipelines may be deleted, default 10. If there are more, the task fails and changes
         nothing.
     :param dry_run: whether only to log what would be deleted, default False.
@@ -44,8 +44,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoFatalTaskError: if ``keep`` is empty, a folder of another group, or names no pipeline of the group,
-        or if more than ``max_deletions`` would be deleted; once the others are deleted, if a pipeline was renamed.
+    :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or if more than
+        ``max_deletions`` would be deleted; once the others are deleted, if a pipeline was renamed.
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 

@@ -66,8 +66,8 @@ def prune(
     :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
     :param dry_run: whether only to log what would be deleted, default False.
     :raises ValueError: if nothing is to be kept.
-    :raises ArroyoDeployError: if more would be deleted than allowed, or the whole group, before anything is changed;
-        if some were renamed or could not be deleted, after all the others, with the reasons.
+    :raises ArroyoDeployError: if more would be deleted than allowed, before anything is changed; if some were renamed
+        or could not be deleted, after all the others, with the reasons.
     :raises ArroyoError: at once, if Arroyo is unreachable or refuses the login; names what could not be deleted
         before.
     """
@@ -92,13 +92,6 @@ def prune(
         )
     left = dict(_with_state(client, renamed(old, others, queries or {})))
     unwanted = [one.pipeline for one in old if one.deployment.name not in left]
-    if unwanted and not any(one.deployment.name in kept_names for one in owned):
-        raise ArroyoDeployError(
-            f"keep names no pipeline that group {group!r} has, so the whole group would be deleted: "
-            f"{_listed(names)}. Nothing was changed. keep has: {_listed(sorted(kept_names))}. Check it, and that the "
-            "deploy comes before this task. If the whole group is to be deleted, use ArroyoDeletePipelineOperator.",
-            is_fatal=True,
-        )
     listed = _listed(sorted({one.name for one in unwanted}))
     log.info("No longer wanted in group %s: %s", group, listed or "none")
     failed: list[str] = []
