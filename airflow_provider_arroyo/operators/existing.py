@@ -114,8 +114,8 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
             job,
             requested_at=requested_at,
             **self._limits(self.timeout),
-            finishing_is_final=mode in (StopMode.CHECKPOINT, StopMode.FORCE)
-            or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate"),
+            finishing_is_final=mode is StopMode.CHECKPOINT
+            or (mode is not StopMode.IMMEDIATE and self._ends_finishing(mode)),
         )
         return self._wait(plan, {**resume_context, "mode": mode.value})
 
@@ -127,12 +127,17 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         job = result.job
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             return self._missing(explain(result, pipeline), pipeline)
-        is_immediate = self.if_finishing == "immediate" or resume_context.get("mode") == StopMode.FORCE
-        if result.outcome is Outcome.NO_CHECKPOINT and job is not None and is_immediate:
+        ends_finishing = self._ends_finishing(resume_context.get("mode"))
+        if result.outcome is Outcome.NO_CHECKPOINT and job is not None and ends_finishing:
             return self._stop_immediately(pipeline, job, result.waited_seconds)
         if result.outcome is not Outcome.REACHED or job is None:
             self._fail_to_stop(result, pipeline, resume_context)
         return self._stopped(result, job, pipeline, resume_context.get("request"))
+
+    def _ends_finishing(self, mode: str | None) -> bool:
+        """Return whether a pipeline that is ``Finishing`` is stopped immediately, which is all it obeys."""
+        # No mode means more haste than force.
+        return self.if_finishing == "immediate" or mode == StopMode.FORCE
 
     def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
         """Return the task's result, after the stop; ``request`` is its record, if a checkpoint was requested."""

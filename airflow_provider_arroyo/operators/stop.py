@@ -152,8 +152,7 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
 
         if mode is StopMode.IMMEDIATE:
             return mode
-        # No mode means more haste than force.
-        if self.if_finishing == "immediate" or mode is StopMode.FORCE:
+        if self._ends_finishing(mode):
             self._log_immediate_stop(pipeline)
             return StopMode.IMMEDIATE
         result = WaitResult(outcome=Outcome.NO_CHECKPOINT, target_states=(JobState.STOPPED.value,), job=job)
